@@ -1,0 +1,47 @@
+/* Rows of `desktop`. */
+#pragma once
+
+#include "vdi-hostd/db/db.h"
+
+/** enum db_desktop_op - the plan under way, written before its first side effect */
+enum db_desktop_op {
+	DB_DESKTOP_OP_NONE,
+	DB_DESKTOP_OP_CREATE,
+	DB_DESKTOP_OP_START,
+	DB_DESKTOP_OP_STOP,
+	DB_DESKTOP_OP_DELETE,
+};
+
+enum db_desktop_restart { DB_RESTART_NEVER, DB_RESTART_ON_FAILURE, DB_RESTART_ALWAYS };
+
+struct db_desktop {
+	char id[STR_UUID_LEN + 1];
+	char name[STR_NAME_MAX + 1];
+	int64_t slot; /* unique, 1..PRIV_SLOT_MAX */
+	char image_id[STR_UUID_LEN + 1];
+	char network_id[STR_UUID_LEN + 1]; /* "" for none */
+	int64_t memory_mib, vcpus;
+	int64_t disk_bytes; /* virtual size of the system disk */
+	char overlay[128];  /* in the store's overlays/ folder */
+	char mac[18];
+	uint32_t ip; /* host byte order; 0 for none */
+	char owner[STR_NAME_MAX + 1];
+	char profile[STR_NAME_MAX + 1];
+	bool autostart;
+	enum db_desktop_restart restart;
+	bool wanted; /* someone started it and nobody stopped it */
+	enum db_desktop_op op;
+	bool failed; /* with state_reason */
+	char state_reason[ERR_MSG_MAX];
+	int64_t pid; /* 0: none */
+	uint64_t start_time;
+	char boot_id[STR_UUID_LEN + 1];
+	int64_t started_at, created_at;
+};
+
+int db_desktop_insert(struct db *db, const struct db_desktop *row, struct err *err) warn_unused;
+int db_desktop_update(struct db *db, const struct db_desktop *row, struct err *err) warn_unused;
+int db_desktop_delete(struct db *db, const char *id, struct err *err) warn_unused;
+int db_desktop_free_slot(struct db *db, int64_t *ret, struct err *err) warn_unused;
+int db_desktop_each(struct db *db, int (*cb)(void *data, const struct db_desktop *row), void *data,
+		    struct err *err) warn_unused;

@@ -1,0 +1,72 @@
+/*
+ * Images: named, versioned, immutable once published; and the overlays that desktops run on. Rows
+ * in the database, files in the store (storage/); the row says what is wanted before a file is
+ * touched.
+ */
+#pragma once
+
+#include <uv.h>
+
+#include "vdi-hostd/db/image.h"
+#include "vdi-hostd/job/job.h"
+#include "vdi-hostd/priv/priv.h"
+
+struct images;
+
+/**
+ * images_new() - load the rows, open the store below @state_dir
+ * What an interrupted import or delete left is cleaned up here (rows without files and files in
+ * the making; never a file that a row names).
+ */
+int images_new(uv_loop_t *loop, struct db *db, struct jobs *jobs, struct priv *priv,
+	       const char *state_dir, struct images **ret, struct err *err) warn_unused;
+void images_free(struct images *images);
+
+/** images_find() - by "name" (the newest published, else the newest), "name:version" or id;
+ * borrowed */
+const struct db_image *images_find(struct images *images, const char *ref, struct err *err);
+
+struct image_import {
+	const char *name;
+	int fd;     /* taken */
+	int format; /* enum storage_format, or 0: recognised by its magic */
+	bool publish;
+	const char *owner, *description, *sha256;
+};
+
+/** images_import() - @ret_job_id: the job that does it */
+int images_import(struct images *images, const struct image_import *import, const char **ret_job_id,
+		  struct err *err) warn_unused;
+int images_publish(struct images *images, const char *ref, struct err *err) warn_unused;
+int images_retire(struct images *images, const char *ref, struct err *err) warn_unused;
+/** images_delete() - @in_use: says which desktop still uses it (or NULL); then ERR_CONFLICT names
+ * that */
+int images_delete(struct images *images, const char *ref,
+		  const char *(*in_use)(void *data, const char *image_id), void *data,
+		  struct err *err) warn_unused;
+void images_each(struct images *images, void (*cb)(void *data, const struct db_image *row),
+		 void *data);
+
+/**
+ * images_overlay_create() - a linked clone of an image, durable when the call returns
+ * @file: its name in the store's overlays/ folder; an existing one is ERR_EXISTS
+ * @virtual_size: bytes; at least the image's; 0: the image's
+ */
+int images_overlay_create(struct images *images, const struct db_image *image, const char *file,
+			  int64_t virtual_size, struct err *err) warn_unused;
+/** images_overlay_delete() - idempotent */
+int images_overlay_delete(struct images *images, const char *file, struct err *err) warn_unused;
+/** images_overlay_allocated() - bytes on disk */
+int images_overlay_allocated(struct images *images, const char *file, int64_t *ret,
+			     struct err *err) warn_unused;
+
+/**
+ * images_chain_open() - descriptors of an overlay's chain for QEMU, top (read-write) first, the
+ * rest read-only; headers are checked on these very descriptors
+ * @ret_fds: room for QEMU_CHAIN_MAX; owned by the caller
+ */
+int images_chain_open(struct images *images, const char *overlay, int *ret_fds,
+		      uint8_t *ret_formats, size_t *ret_n, struct err *err) warn_unused;
+/** images_disk_free() - bytes free in the store */
+int images_disk_free(struct images *images, int64_t *ret_free, int64_t *ret_total,
+		     struct err *err) warn_unused;

@@ -1,0 +1,89 @@
+/*
+ * What a desktop's QEMU is made of, in plain typed fields: the privileged half builds the command
+ * line from this and from nothing else. Fixed size, no pointers; it crosses a process boundary.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define QEMU_DISKS_MAX  4
+#define QEMU_CHAIN_MAX  16 /* files in one backing chain */
+#define QEMU_NICS_MAX   8
+#define QEMU_CDROMS_MAX 2
+#define QEMU_FDS_MAX    96
+
+enum qemu_accel { QEMU_ACCEL_TCG = 1, QEMU_ACCEL_KVM };
+enum qemu_display { QEMU_DISPLAY_QXL = 1, QEMU_DISPLAY_VIRTIO_VGA, QEMU_DISPLAY_STD };
+enum qemu_file_format { QEMU_FILE_QCOW2 = 1, QEMU_FILE_RAW };
+
+/**
+ * struct qemu_disk - a virtio disk: its chain from the top (written to) down to the base
+ * @fd: for each file the index in the request's descriptor list; node names derive from disk and
+ * level
+ */
+struct qemu_disk {
+	uint8_t chain_len;
+	uint8_t format[QEMU_CHAIN_MAX]; /* enum qemu_file_format */
+	uint8_t fd[QEMU_CHAIN_MAX];
+	uint8_t boot_index; /* 0: not bootable */
+};
+
+/**
+ * struct qemu_nic - a virtio NIC
+ * @tap_fd: index in the descriptor list, or 0xff: QEMU's user-mode network (kind `user`)
+ */
+struct qemu_nic {
+	uint8_t mac[6];
+	uint8_t tap_fd;
+	uint8_t link_up;
+};
+
+/**
+ * struct qemu_spec - one desktop
+ *
+ * The descriptors: [qmp_fd] the listening QMP socket, [agent_fd] the listening socket of the guest
+ * agent, [log_fd] QEMU's stderr, [console_fd] the serial console's log, then those of disks and
+ * NICs. Indexes are into the list sent along with the request; each is used once.
+ */
+struct qemu_spec {
+	uint32_t slot;
+	uint8_t uuid[16];
+	char name[64]; /* str_is_name(): shown in the process list and by SPICE */
+	uint32_t memory_mib;
+	uint16_t vcpus;
+	uint8_t accel;         /* enum qemu_accel */
+	uint8_t display;       /* enum qemu_display */
+	uint8_t usb_redir;     /* channels, 0..8 */
+	uint8_t audio;         /* bool */
+	uint8_t clipboard;     /* bool: copy and paste through the vdagent */
+	uint8_t file_transfer; /* bool */
+	uint8_t n_disks, n_nics;
+	uint8_t qmp_fd, agent_fd, log_fd, console_fd;
+	struct qemu_disk disks[QEMU_DISKS_MAX];
+	struct qemu_nic nics[QEMU_NICS_MAX];
+};
+
+/**
+ * qemu_spec_check() - is every field in its range, every index inside @n_fds and used once?
+ * Errors: ERR_INVALID
+ */
+int qemu_spec_check(const struct qemu_spec *spec, size_t n_fds, struct err *err) warn_unused;
+
+/** struct argv - a bounded argument list that owns its strings */
+struct argv {
+	char *arg[256];
+	size_t n;
+};
+
+/**
+ * qemu_argv_build() - the command line for a spec that passed qemu_spec_check()
+ * @fds: the numbers that the descriptors will have in the new process, by index
+ */
+void qemu_argv_build(const struct qemu_spec *spec, const char *binary, const int *fds,
+		     struct argv *ret);
+
+void argv_done(struct argv *argv);
