@@ -69,15 +69,21 @@ int err_prefix(struct err *err, const char *fmt, ...)
 {
 	if (!err)
 		return -1;
-	char prefix[ERR_MSG_MAX], rest[ERR_MSG_MAX];
+	char rest[ERR_MSG_MAX];
+	memcpy(rest, err->msg, sizeof(rest));
 	va_list args;
 	va_start(args, fmt);
-	vsnprintf(prefix, sizeof(prefix), fmt, args);
+	vsnprintf(err->msg, sizeof(err->msg), fmt, args);
 	va_end(args);
-	memcpy(rest, err->msg, sizeof(rest));
-	size_t len = strnlen(prefix, sizeof(prefix) - 3);
-	memcpy(err->msg, prefix, len);
-	snprintf(err->msg + len, sizeof(err->msg) - len, ": %s", rest);
+	size_t len = strlen(err->msg);
+	if (len + 2 < sizeof(err->msg)) {
+		memcpy(err->msg + len, ": ", 3);
+		len += 2;
+		size_t room = sizeof(err->msg) - len - 1;
+		size_t more = strnlen(rest, room);
+		memcpy(err->msg + len, rest, more);
+		err->msg[len + more] = '\0';
+	}
 	return -1;
 }
 

@@ -20,7 +20,8 @@ void *mem_realloc(void *p, size_t n, size_t size)
 {
 	if (size && n > SIZE_MAX / size)
 		abort();
-	return must(realloc(p, n * size ? n * size : 1));
+	size_t bytes = n * size;
+	return must(realloc(p, bytes > 0 ? bytes : 1));
 }
 
 char *mem_strdup(const char *s)
