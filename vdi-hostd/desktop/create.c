@@ -1,0 +1,202 @@
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "vdi-hostd/desktop/private.h"
+
+#define MEMORY_MIB_DEFAULT 2048
+#define VCPUS_DEFAULT      2
+
+static void write_row(struct plan *plan, void *ctx);
+static void delete_row(struct plan *plan, void *ctx);
+static void create_overlay(struct plan *plan, void *ctx);
+static void delete_overlay(struct plan *plan, void *ctx);
+static void publish_address(struct plan *plan, void *ctx);
+static void settle(struct plan *plan, void *ctx);
+
+static const struct plan_step create_plan[] = {
+	{"row", write_row, delete_row},
+	{"overlay", create_overlay, delete_overlay},
+	{"address", publish_address, NULL},
+	{"settle", settle, NULL},
+};
+
+static void write_row(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	if (db_desktop_insert(desktop->all->env.db, &desktop->row, &err) < 0)
+		plan_fail(plan, &err);
+	else
+		plan_next(plan);
+}
+
+static void delete_row(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	if (db_desktop_delete(desktop->all->env.db, desktop->row.id, &err) < 0 &&
+	    err.code != ERR_NOT_FOUND)
+		log_err("desktop %s: %s", desktop->row.name, err.msg);
+	plan_undone(plan);
+}
+
+static void create_overlay(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct images *images = desktop->all->env.images;
+	struct err err;
+	const struct db_image *image = images_find(images, desktop->row.image_id, &err);
+	if (!image || images_overlay_create(images, image, desktop->row.overlay,
+					    desktop->row.disk_bytes, &err) < 0)
+		plan_fail(plan, &err);
+	else
+		plan_next(plan);
+}
+
+static void delete_overlay(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	if (images_overlay_delete(desktop->all->env.images, desktop->row.overlay, &err) < 0)
+		log_err("desktop %s: %s", desktop->row.name, err.msg);
+	plan_undone(plan);
+}
+
+static void publish_address(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	if (desktop->row.ip &&
+	    networks_hosts_changed(desktop->all->env.networks, desktop->row.network_id, &err) < 0)
+		plan_fail(plan, &err);
+	else
+		plan_next(plan);
+}
+
+static void settle(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	desktop->row.op = DB_DESKTOP_OP_NONE;
+	if (desktop_save(desktop, &err) < 0)
+		plan_fail(plan, &err);
+	else
+		plan_next(plan);
+}
+
+/* The object goes with its row; the network's list of addresses is made from the objects. */
+static void forget(struct desktop *desktop)
+{
+	struct desktops *all = desktop->all;
+	struct err err;
+	char network_id[STR_UUID_LEN + 1] = "";
+	if (desktop->row.ip)
+		memcpy(network_id, desktop->row.network_id, sizeof(network_id));
+	desktop_remove(desktop);
+	if (network_id[0] && networks_hosts_changed(all->env.networks, network_id, &err) < 0)
+		log_warn("the address list of a network is stale: %s", err.msg);
+}
+
+static void on_created(void *ctx, const struct err *err)
+{
+	struct desktop *desktop = ctx;
+	desktop->plan = NULL;
+	if (!err) {
+		log_info("desktop %s: created", desktop->row.name);
+		desktop_tell(desktop, "new");
+		desktop_end(desktop, NULL);
+		return;
+	}
+	desktop_cb done = TAKE_PTR(desktop->done);
+	void *data = desktop->done_data;
+	forget(desktop);
+	done(data, NULL, err);
+}
+
+/* Locally administered, and the same for the desktop's whole life: guests tie their settings to it.
+ */
+static void make_mac(char ret[18])
+{
+	unsigned char random[4];
+	randombytes_buf(random, sizeof(random));
+	snprintf(ret, 18, "52:54:%02x:%02x:%02x:%02x", random[0], random[1], random[2], random[3]);
+}
+
+static int choose_network(struct desktops *all, const struct desktop_create *create,
+			  struct db_desktop *row, struct err *err)
+{
+	if (!create->network)
+		return 0;
+	const struct db_network *network = networks_find(all->env.networks, create->network, err);
+	if (!network)
+		return -1;
+	snprintf(row->network_id, sizeof(row->network_id), "%s", network->id);
+	if (network->kind == DB_NETWORK_USER)
+		return 0;
+	return networks_pick_address(all->env.networks, network, &row->ip, err);
+}
+
+static int fill_row(struct desktops *all, const struct desktop_create *create,
+		    struct db_desktop *row, struct err *err)
+{
+	const struct db_image *image = images_find(all->env.images, create->image, err);
+	if (!image)
+		return -1;
+	if (image->state == DB_IMAGE_IMPORTING || image->state == DB_IMAGE_RETIRED)
+		return err_set(err, ERR_CONFLICT,
+			       "image '%s' version %lld is %s; name a version that is published",
+			       image->name, (long long)image->version,
+			       image->state == DB_IMAGE_RETIRED ? "retired" : "still imported");
+	if (create->disk_bytes && create->disk_bytes < image->virtual_size)
+		return err_set_field(err, "disk_gib",
+				     "the disk cannot be smaller than its image (%lld bytes)",
+				     (long long)image->virtual_size);
+	if (db_desktop_free_slot(all->env.db, &row->slot, err) < 0 ||
+	    choose_network(all, create, row, err) < 0)
+		return -1;
+	str_uuid_new(row->id);
+	snprintf(row->name, sizeof(row->name), "%s", create->name);
+	snprintf(row->image_id, sizeof(row->image_id), "%s", image->id);
+	snprintf(row->overlay, sizeof(row->overlay), "%s.qcow2", row->id);
+	snprintf(row->owner, sizeof(row->owner), "%s", create->owner ? create->owner : "");
+	snprintf(row->profile, sizeof(row->profile), "%s",
+		 create->profile ? create->profile : "default");
+	make_mac(row->mac);
+	row->memory_mib = create->memory_mib ? create->memory_mib : MEMORY_MIB_DEFAULT;
+	row->vcpus = create->vcpus ? create->vcpus : VCPUS_DEFAULT;
+	row->disk_bytes = create->disk_bytes ? create->disk_bytes : image->virtual_size;
+	row->autostart = create->autostart;
+	row->restart = create->restart;
+	row->op = DB_DESKTOP_OP_CREATE;
+	row->created_at = str_now_ms();
+	return 0;
+}
+
+void desktops_create(struct desktops *all, const struct desktop_create *create, desktop_cb cb,
+		     void *data)
+{
+	struct db_desktop row = {0};
+	struct err err;
+	if (desktops_find(all, create->name, NULL)) {
+		err_set(&err, ERR_EXISTS, "there is a desktop '%s' already", create->name);
+		cb(data, NULL, &err);
+		return;
+	}
+	if (fill_row(all, create, &row, &err) < 0) {
+		cb(data, NULL, &err);
+		return;
+	}
+	struct desktop *desktop = desktop_add(all, &row);
+	desktop->done = cb;
+	desktop->done_data = data;
+	desktop->plan = plan_start(all->env.loop, "desktop-create", create_plan,
+				   ARRAY_LEN(create_plan), desktop, on_created);
+}
+
+void desktop_create_undo(struct desktop *desktop, plan_done_cb done)
+{
+	desktop->plan = plan_undo(desktop->all->env.loop, "desktop-create", create_plan,
+				  ARRAY_LEN(create_plan), desktop, done);
+}

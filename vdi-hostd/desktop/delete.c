@@ -1,0 +1,118 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "vdi-hostd/desktop/private.h"
+
+/* A delete has no way back: what a crash interrupts is gone on with. */
+static void write_intent(struct plan *plan, void *ctx);
+static void delete_files(struct plan *plan, void *ctx);
+static void delete_row(struct plan *plan, void *ctx);
+
+static const struct plan_step delete_plan[] = {
+	{"intent", write_intent, NULL},
+	{"files", delete_files, NULL},
+	{"row", delete_row, NULL},
+};
+
+static void write_intent(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	desktop->row.op = DB_DESKTOP_OP_DELETE;
+	if (desktop_save(desktop, &err) < 0)
+		plan_fail(plan, &err);
+	else
+		plan_next(plan);
+}
+
+static void delete_files(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	desktop_unlink_sockets(desktop);
+	desktop_unlink_logs(desktop);
+	if (images_overlay_delete(desktop->all->env.images, desktop->row.overlay, &err) < 0)
+		plan_fail(plan, &err);
+	else
+		plan_next(plan);
+}
+
+static void delete_row(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	if (db_desktop_delete(desktop->all->env.db, desktop->row.id, &err) < 0)
+		plan_fail(plan, &err);
+	else
+		plan_next(plan);
+}
+
+static void on_deleted(void *ctx, const struct err *err)
+{
+	struct desktop *desktop = ctx;
+	struct desktops *all = desktop->all;
+	desktop->plan = NULL;
+	if (err) {
+		desktop_set_state(desktop, DESKTOP_FAILED, err->msg);
+		desktop_end(desktop, err);
+		return;
+	}
+	log_info("desktop %s: deleted", desktop->row.name);
+	desktop_tell(desktop, "deleted");
+	desktop_cb done = TAKE_PTR(desktop->done);
+	void *data = desktop->done_data;
+	char network_id[STR_UUID_LEN + 1];
+	memcpy(network_id, desktop->row.network_id, sizeof(network_id));
+	bool had_address = desktop->row.ip != 0;
+	desktop_remove(desktop);
+	struct err ignored;
+	if (had_address && networks_hosts_changed(all->env.networks, network_id, &ignored) < 0)
+		log_warn("the address list of a network is stale: %s", ignored.msg);
+	done(data, NULL, NULL);
+}
+
+void desktop_delete_go_on(struct desktop *desktop, desktop_cb cb, void *data)
+{
+	struct err err;
+	if (desktop_begin(desktop, cb, data, &err) < 0) {
+		cb(data, NULL, &err);
+		return;
+	}
+	desktop->plan = plan_start(desktop->all->env.loop, "desktop-delete", delete_plan,
+				   ARRAY_LEN(delete_plan), desktop, on_deleted);
+}
+
+struct stop_first {
+	desktop_cb cb;
+	void *data;
+};
+
+static void on_stopped(void *data, struct desktop *desktop, const struct err *err)
+{
+	_cleanup_free_ struct stop_first *first = data;
+	if (err)
+		first->cb(first->data, NULL, err);
+	else
+		desktop_delete_go_on(desktop, first->cb, first->data);
+}
+
+void desktop_delete(struct desktop *desktop, bool force, desktop_cb cb, void *data)
+{
+	struct err err;
+	if (!desktop->watch) {
+		desktop_delete_go_on(desktop, cb, data);
+		return;
+	}
+	if (!force) {
+		err_set(&err, ERR_CONFLICT,
+			"desktop '%s' is %s; stop it first, or delete it with force",
+			desktop->row.name, desktop_state_names[desktop->state]);
+		cb(data, NULL, &err);
+		return;
+	}
+	struct stop_first *first = mem_new(struct stop_first);
+	first->cb = cb;
+	first->data = data;
+	desktop_stop(desktop, true, 0, on_stopped, first);
+}

@@ -1,0 +1,311 @@
+#include "vdi-hostd/desktop/desktop.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "vdi-hostd/db/event.h"
+#include "vdi-hostd/desktop/private.h"
+
+const char *const desktop_state_names[] = {
+	[DESKTOP_STOPPED] = "stopped",     [DESKTOP_STARTING] = "starting",
+	[DESKTOP_RUNNING] = "running",     [DESKTOP_PAUSED] = "paused",
+	[DESKTOP_SUSPENDED] = "suspended", [DESKTOP_STOPPING] = "stopping",
+	[DESKTOP_FAILED] = "failed",       NULL,
+};
+
+const char *const desktop_restart_names[] = {
+	[DB_RESTART_NEVER] = "never",
+	[DB_RESTART_ON_FAILURE] = "on-failure",
+	[DB_RESTART_ALWAYS] = "always",
+	NULL,
+};
+
+_Static_assert(ARRAY_LEN(desktop_state_names) == DESKTOP_FAILED + 2, "a state lacks its name");
+
+struct desktop *desktop_add(struct desktops *all, const struct db_desktop *row)
+{
+	struct desktop *desktop = mem_new(struct desktop);
+	desktop->all = all;
+	desktop->row = *row;
+	desktop->state = row->failed ? DESKTOP_FAILED : DESKTOP_STOPPED;
+	desktop->pidfd = -1;
+	desktop->tap_fd = -1;
+	desktop->wait_status = -1;
+	HASH_ADD(by_id, all->by_id, row.id, strlen(desktop->row.id), desktop);
+	HASH_ADD(by_name, all->by_name, row.name, strlen(desktop->row.name), desktop);
+	return desktop;
+}
+
+void desktop_remove(struct desktop *desktop)
+{
+	struct desktops *all = desktop->all;
+	desktop_monitor_close(desktop);
+	desktop_process_release(desktop);
+	desktop_retry_stop(desktop);
+	if (desktop->tap_fd >= 0)
+		close(desktop->tap_fd);
+	HASH_DELETE(by_id, all->by_id, desktop);
+	HASH_DELETE(by_name, all->by_name, desktop);
+	free(desktop);
+}
+
+static int load_row(void *data, const struct db_desktop *row)
+{
+	desktop_add(data, row);
+	return 0;
+}
+
+int desktops_new(const struct desktops_env *env, struct desktops **ret, struct err *err)
+{
+	struct desktops *all = mem_new(struct desktops);
+	all->env = *env;
+	if (proc_boot_id(all->boot_id, err) < 0 ||
+	    db_desktop_each(env->db, load_row, all, err) < 0) {
+		desktops_free(all);
+		return -1;
+	}
+	*ret = all;
+	return 0;
+}
+
+void desktops_free(struct desktops *all)
+{
+	if (!all)
+		return;
+	all->closing = true;
+	struct desktop *desktop, *next;
+	HASH_ITER (by_id, all->by_id, desktop, next) {
+		desktop_remove(desktop);
+	}
+	free(all);
+}
+
+size_t desktops_count(struct desktops *all)
+{
+	return HASH_CNT(by_id, all->by_id);
+}
+
+struct desktop *desktops_find(struct desktops *all, const char *ref, struct err *err)
+{
+	struct desktop *desktop = NULL;
+	HASH_FIND(by_name, all->by_name, ref, strlen(ref), desktop);
+	if (!desktop)
+		HASH_FIND(by_id, all->by_id, ref, strlen(ref), desktop);
+	if (!desktop)
+		err_set(err, ERR_NOT_FOUND,
+			"there is no desktop '%.63s'; `vdictl desktop list` shows those there are",
+			ref);
+	return desktop;
+}
+
+static int compare_names(const struct desktop *a, const struct desktop *b)
+{
+	return strcmp(a->row.name, b->row.name);
+}
+
+void desktops_each(struct desktops *all, void (*cb)(void *data, struct desktop *desktop),
+		   void *data)
+{
+	HASH_SRT(by_name, all->by_name, compare_names);
+	struct desktop *desktop, *next;
+	HASH_ITER (by_name, all->by_name, desktop, next) {
+		cb(data, desktop);
+	}
+}
+
+const char *desktops_use_image(void *data, const char *image_id)
+{
+	struct desktops *all = data;
+	for (struct desktop *d = all->by_id; d; d = d->by_id.next)
+		if (strcmp(d->row.image_id, image_id) == 0)
+			return d->row.name;
+	return NULL;
+}
+
+const char *desktops_use_network(void *data, const char *network_id)
+{
+	struct desktops *all = data;
+	for (struct desktop *d = all->by_id; d; d = d->by_id.next)
+		if (strcmp(d->row.network_id, network_id) == 0)
+			return d->row.name;
+	return NULL;
+}
+
+const struct db_desktop *desktop_row(const struct desktop *desktop)
+{
+	return &desktop->row;
+}
+
+enum desktop_state desktop_state(const struct desktop *desktop)
+{
+	return desktop->state;
+}
+
+struct qmp *desktop_qmp(struct desktop *desktop)
+{
+	return desktop->qmp;
+}
+
+void desktop_set_state(struct desktop *desktop, enum desktop_state state, const char *reason)
+{
+	enum desktop_state old = desktop->state;
+	if (old == state && strcmp(desktop->row.state_reason, reason) == 0)
+		return;
+	desktop->state = state;
+	desktop->row.failed = state == DESKTOP_FAILED;
+	snprintf(desktop->row.state_reason, sizeof(desktop->row.state_reason), "%s", reason);
+	if (state == DESKTOP_FAILED)
+		log_warn("desktop %s: %s -> failed: %s", desktop->row.name,
+			 desktop_state_names[old], reason);
+	else
+		log_info("desktop %s: %s -> %s%s%s", desktop->row.name, desktop_state_names[old],
+			 desktop_state_names[state], reason[0] ? ": " : "", reason);
+
+	desktop_tell(desktop, desktop_state_names[old]);
+}
+
+void desktop_tell(struct desktop *desktop, const char *was)
+{
+	struct err err;
+	const char *reason = desktop->row.state_reason;
+	json_t *data = json_pack("{s:s, s:s, s:s, s:s?}", "name", desktop->row.name, "state",
+				 desktop_state_names[desktop->state], "was", was, "reason",
+				 reason[0] ? reason : NULL);
+	if (db_event_append(desktop->all->env.db, "desktop", desktop->row.id, data, &err) < 0)
+		log_err("desktop %s: its event is lost: %s", desktop->row.name, err.msg);
+	json_decref(data);
+}
+
+int desktop_save(struct desktop *desktop, struct err *err)
+{
+	return db_desktop_update(desktop->all->env.db, &desktop->row, err);
+}
+
+int desktop_begin(struct desktop *desktop, desktop_cb cb, void *data, struct err *err)
+{
+	if (desktop->done)
+		return err_set(err, ERR_BUSY,
+			       "desktop '%s' is in the middle of another operation (state %s); try "
+			       "again when it is over",
+			       desktop->row.name, desktop_state_names[desktop->state]);
+	desktop->done = cb;
+	desktop->done_data = data;
+	desktop->failure = (struct err){0};
+	desktop->force = false;
+	desktop_retry_stop(desktop);
+	return 0;
+}
+
+void desktop_end(struct desktop *desktop, const struct err *err)
+{
+	desktop_cb done = TAKE_PTR(desktop->done);
+	if (done)
+		done(desktop->done_data, err ? NULL : desktop, err);
+}
+
+static json_t *address_json(uint32_t ip)
+{
+	if (ip == 0)
+		return json_null();
+	struct in_addr in = {.s_addr = htonl(ip)};
+	char text[INET_ADDRSTRLEN];
+	return json_string(inet_ntop(AF_INET, &in, text, sizeof(text)));
+}
+
+static json_t *time_json(int64_t ms)
+{
+	if (ms == 0)
+		return json_null();
+	char text[STR_TIME_MAX];
+	str_format_time(ms, text);
+	return json_string(text);
+}
+
+static json_t *text_json(const char *text)
+{
+	return text[0] ? json_string(text) : json_null();
+}
+
+json_t *desktop_to_json(struct desktop *desktop)
+{
+	const struct db_desktop *row = &desktop->row;
+	struct desktops *all = desktop->all;
+	const struct db_image *image = images_find(all->env.images, row->image_id, NULL);
+	const struct db_network *network =
+		row->network_id[0] ? networks_find(all->env.networks, row->network_id, NULL) : NULL;
+	json_t *ret = json_object();
+	json_object_set_new_nocheck(ret, "id", json_string_nocheck(row->id));
+	json_object_set_new_nocheck(ret, "name", json_string_nocheck(row->name));
+	json_object_set_new_nocheck(ret, "state",
+				    json_string_nocheck(desktop_state_names[desktop->state]));
+	json_object_set_new_nocheck(ret, "state_reason", text_json(row->state_reason));
+	json_object_set_new_nocheck(ret, "image", image ? json_string(image->name) : json_null());
+	json_object_set_new_nocheck(ret, "image_version",
+				    image ? json_integer(image->version) : json_null());
+	json_object_set_new_nocheck(ret, "network",
+				    network ? json_string(network->name) : json_null());
+	json_object_set_new_nocheck(ret, "memory_mib", json_integer(row->memory_mib));
+	json_object_set_new_nocheck(ret, "vcpus", json_integer(row->vcpus));
+	json_object_set_new_nocheck(ret, "disk_bytes", json_integer(row->disk_bytes));
+	json_object_set_new_nocheck(ret, "mac", text_json(row->mac));
+	json_object_set_new_nocheck(ret, "ip", address_json(row->ip));
+	json_object_set_new_nocheck(ret, "pid", row->pid ? json_integer(row->pid) : json_null());
+	json_object_set_new_nocheck(ret, "owner", text_json(row->owner));
+	json_object_set_new_nocheck(ret, "pool", json_null());
+	json_object_set_new_nocheck(ret, "profile", text_json(row->profile));
+	json_object_set_new_nocheck(ret, "autostart", json_boolean(row->autostart));
+	json_object_set_new_nocheck(ret, "restart",
+				    json_string_nocheck(desktop_restart_names[row->restart]));
+	json_object_set_new_nocheck(ret, "started_at", time_json(row->pid ? row->started_at : 0));
+	json_object_set_new_nocheck(ret, "created_at", time_json(row->created_at));
+	return ret;
+}
+
+int desktop_update(struct desktop *desktop, const struct desktop_update *update, struct err *err)
+{
+	struct desktops *all = desktop->all;
+	if (desktop->done)
+		return err_set(err, ERR_BUSY,
+			       "desktop '%s' is in the middle of another operation; try again when "
+			       "it is over",
+			       desktop->row.name);
+	struct db_desktop old = desktop->row;
+	struct db_desktop *row = &desktop->row;
+	if (update->name && strcmp(update->name, row->name) != 0) {
+		if (desktops_find(all, update->name, NULL))
+			return err_set(err, ERR_EXISTS, "there is a desktop '%s' already",
+				       update->name);
+		HASH_DELETE(by_name, all->by_name, desktop);
+		snprintf(row->name, sizeof(row->name), "%s", update->name);
+		HASH_ADD(by_name, all->by_name, row.name, strlen(row->name), desktop);
+	}
+	if (update->owner)
+		snprintf(row->owner, sizeof(row->owner), "%s", update->owner);
+	if (update->memory_mib > 0)
+		row->memory_mib = update->memory_mib;
+	if (update->vcpus > 0)
+		row->vcpus = update->vcpus;
+	if (update->autostart >= 0)
+		row->autostart = update->autostart;
+	if (update->restart >= 0)
+		row->restart = (enum db_desktop_restart)update->restart;
+	if (desktop_save(desktop, err) == 0)
+		return row->network_id[0]
+			       ? networks_hosts_changed(all->env.networks, row->network_id, err)
+			       : 0;
+	HASH_DELETE(by_name, all->by_name, desktop);
+	*row = old;
+	HASH_ADD(by_name, all->by_name, row.name, strlen(row->name), desktop);
+	return -1;
+}
+
+void desktops_listen(struct desktops *all,
+		     void (*event)(void *data, struct desktop *desktop, const char *name,
+				   json_t *body),
+		     void *data)
+{
+	all->event = event;
+	all->event_data = data;
+}

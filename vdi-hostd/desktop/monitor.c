@@ -1,0 +1,138 @@
+#include <string.h>
+
+#include "base/log.h"
+#include "vdi-hostd/desktop/private.h"
+
+#define RECONNECT_MS 1000
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	free(handle);
+}
+
+void desktop_retry_stop(struct desktop *desktop)
+{
+	uv_timer_t *timer = TAKE_PTR(desktop->retry);
+	if (timer)
+		uv_close((uv_handle_t *)timer, on_timer_closed);
+}
+
+void desktop_retry_after(struct desktop *desktop, uint64_t ms, uv_timer_cb cb)
+{
+	desktop_retry_stop(desktop);
+	desktop->retry = mem_new(uv_timer_t);
+	desktop->retry->data = desktop;
+	uv_timer_init(desktop->all->env.loop, desktop->retry);
+	uv_timer_start(desktop->retry, cb, ms, 0);
+}
+
+void desktop_monitor_close(struct desktop *desktop)
+{
+	qmp_close(TAKE_PTR(desktop->qmp));
+}
+
+int desktop_monitor_connect(struct desktop *desktop, uint64_t deadline_ms, struct err *err)
+{
+	char path[256];
+	if (desktop_path(desktop, DESKTOP_QMP_SOCKET, path, sizeof(path), err) < 0)
+		return -1;
+	desktop_monitor_close(desktop);
+	return qmp_connect(desktop->all->env.loop, path, &desktop_monitor_ops, desktop, deadline_ms,
+			   &desktop->qmp, err);
+}
+
+static void reconnect(uv_timer_t *timer);
+
+static void on_reconnect_status(void *data, json_t *result, const struct err *err)
+{
+	struct desktop *desktop = data;
+	if (err)
+		return; /* the monitor's end says more */
+	bool running = json_is_true(json_object_get(result, "running"));
+	if (desktop->state == DESKTOP_RUNNING || desktop->state == DESKTOP_PAUSED)
+		desktop_set_state(desktop, running ? DESKTOP_RUNNING : DESKTOP_PAUSED, "");
+}
+
+static void reconnect(uv_timer_t *timer)
+{
+	struct desktop *desktop = timer->data;
+	struct err err;
+	desktop_retry_stop(desktop);
+	if (!desktop->watch || desktop->qmp)
+		return;
+	if (desktop_monitor_connect(desktop, 0, &err) < 0)
+		desktop_retry_after(desktop, RECONNECT_MS, reconnect);
+	else
+		qmp_execute(desktop->qmp, "query-status", NULL, 0, on_reconnect_status, desktop);
+}
+
+/*
+ * A monitor that ended while its process lives on: the guest runs undisturbed, only we are blind.
+ * Say so and come back; a process that is ending is heard of by its pidfd.
+ */
+static void on_closed(struct qmp *qmp, void *owner, const struct err *err)
+{
+	struct desktop *desktop = owner;
+	desktop_monitor_close(desktop);
+	if (desktop->done || !desktop->watch)
+		return;
+	if (err->code != ERR_UNAVAILABLE) {
+		char reason[ERR_MSG_MAX];
+		snprintf(reason, sizeof(reason), "QEMU's monitor is lost: %.200s", err->msg);
+		desktop_set_state(desktop, desktop->state, reason);
+	}
+	desktop_retry_after(desktop, RECONNECT_MS, reconnect);
+}
+
+static void on_stopped(struct desktop *desktop)
+{
+	if (desktop->state == DESKTOP_RUNNING && !desktop->done)
+		desktop_set_state(desktop, DESKTOP_PAUSED, "");
+}
+
+static void on_resumed(struct desktop *desktop)
+{
+	if (desktop->state == DESKTOP_PAUSED && !desktop->done)
+		desktop_set_state(desktop, DESKTOP_RUNNING, "");
+}
+
+/* Disks are opened with werror=stop: a write that failed paused the guest, and nothing was lost. */
+static void on_io_error(struct desktop *desktop, json_t *data)
+{
+	const char *action = json_string_value(json_object_get(data, "action"));
+	if (!action || strcmp(action, "stop") != 0)
+		return;
+	bool full = json_is_true(json_object_get(data, "nospace"));
+	const char *why = json_string_value(json_object_get(data, "reason"));
+	char reason[ERR_MSG_MAX];
+	if (full)
+		snprintf(reason, sizeof(reason),
+			 "paused: the image store is full; make room, then resume");
+	else
+		snprintf(reason, sizeof(reason),
+			 "paused: the disk reported '%.100s'; resume tries it again",
+			 why ? why : "an error");
+	desktop_set_state(desktop, DESKTOP_PAUSED, reason);
+}
+
+static void on_event(struct qmp *qmp, void *owner, const char *name, json_t *data)
+{
+	struct desktop *desktop = owner;
+	if (strcmp(name, "STOP") == 0)
+		on_stopped(desktop);
+	else if (strcmp(name, "RESUME") == 0)
+		on_resumed(desktop);
+	else if (strcmp(name, "SHUTDOWN") == 0)
+		desktop->guest_ended = json_is_true(json_object_get(data, "guest"));
+	else if (strcmp(name, "BLOCK_IO_ERROR") == 0)
+		on_io_error(desktop, data);
+	else if (strcmp(name, "GUEST_PANICKED") == 0)
+		desktop_set_state(desktop, desktop->state, "the guest's kernel panicked");
+	else if (strncmp(name, "SPICE_", 6) == 0 && desktop->all->event)
+		desktop->all->event(desktop->all->event_data, desktop, name, data);
+}
+
+const struct qmp_ops desktop_monitor_ops = {
+	.event = on_event,
+	.closed = on_closed,
+};

@@ -1,0 +1,149 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "vdi-hostd/desktop/private.h"
+
+#define LOG_SIZE_MAX (4 << 20)
+
+/* A listening socket that QEMU inherits: one may connect before QEMU is up, and again after a
+ * restart. */
+static int listen_at(const struct desktop *desktop, enum desktop_file file, struct err *err)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	if (desktop_path(desktop, file, addr.sun_path, sizeof(addr.sun_path), err) < 0)
+		return -1;
+	unlink(addr.sun_path);
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 1) < 0)
+		return err_set_sys(err, err_from_errno(errno), errno, "cannot listen at %s",
+				   addr.sun_path);
+	return TAKE_FD(fd);
+}
+
+/* Logs grow with what a guest prints: each start begins them anew when they have become large. */
+static int open_log(const struct desktop *desktop, enum desktop_file file, struct err *err)
+{
+	char path[256];
+	struct stat st;
+	if (desktop_path(desktop, file, path, sizeof(path), err) < 0)
+		return -1;
+	int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW;
+	if (file == DESKTOP_QEMU_LOG || (stat(path, &st) == 0 && st.st_size > LOG_SIZE_MAX))
+		flags |= O_TRUNC;
+	int fd = open(path, flags, 0600);
+	if (fd < 0)
+		return err_set_sys(err, err_from_errno(errno), errno, "cannot open %s", path);
+	return fd;
+}
+
+void desktop_spec_close(int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (fds[i] >= 0)
+			close(TAKE_FD(fds[i]));
+}
+
+static uint8_t add_fd(int *fds, size_t *n, int fd)
+{
+	fds[*n] = fd;
+	return (uint8_t)(*n)++;
+}
+
+static int add_disk(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *n,
+		    struct err *err)
+{
+	int chain[QEMU_CHAIN_MAX];
+	size_t len = 0;
+	struct qemu_disk *disk = &spec->disks[spec->n_disks];
+	if (images_chain_open(desktop->all->env.images, desktop->row.overlay, chain, disk->format,
+			      &len, err) < 0)
+		return -1;
+	for (size_t i = 0; i < len; i++)
+		disk->fd[i] = add_fd(fds, n, chain[i]);
+	disk->chain_len = (uint8_t)len;
+	disk->boot_index = 1;
+	spec->n_disks++;
+	return 0;
+}
+
+static void add_nic(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *n)
+{
+	struct qemu_nic *nic = &spec->nics[spec->n_nics++];
+	unsigned int mac[6] = {0};
+	sscanf(desktop->row.mac, "%2x:%2x:%2x:%2x:%2x:%2x", &mac[0], &mac[1], &mac[2], &mac[3],
+	       &mac[4], &mac[5]);
+	for (int i = 0; i < 6; i++)
+		nic->mac[i] = (uint8_t)mac[i];
+	nic->link_up = 1;
+	nic->tap_fd = 0xff;
+	if (desktop->tap_fd >= 0)
+		nic->tap_fd = add_fd(fds, n, TAKE_FD(desktop->tap_fd));
+}
+
+static void parse_uuid(const char *text, uint8_t ret[16])
+{
+	size_t n = 0;
+	for (const char *c = text; *c && n < 16;) {
+		unsigned int byte;
+		if (*c == '-') {
+			c++;
+			continue;
+		}
+		if (sscanf(c, "%2x", &byte) != 1)
+			return;
+		ret[n++] = (uint8_t)byte;
+		c += 2;
+	}
+}
+
+static int open_ends(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *n,
+		     struct err *err)
+{
+	static const enum desktop_file files[] = {DESKTOP_QMP_SOCKET, DESKTOP_AGENT_SOCKET,
+						  DESKTOP_QEMU_LOG, DESKTOP_CONSOLE_LOG};
+	uint8_t *const index[] = {&spec->qmp_fd, &spec->agent_fd, &spec->log_fd, &spec->console_fd};
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		bool socket = files[i] == DESKTOP_QMP_SOCKET || files[i] == DESKTOP_AGENT_SOCKET;
+		int fd = socket ? listen_at(desktop, files[i], err)
+				: open_log(desktop, files[i], err);
+		if (fd < 0)
+			return -1;
+		*index[i] = add_fd(fds, n, fd);
+	}
+	return 0;
+}
+
+int desktop_spec_build(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *ret_n,
+		       struct err *err)
+{
+	const struct db_desktop *row = &desktop->row;
+	size_t n = 0;
+	*spec = (struct qemu_spec){
+		.slot = (uint32_t)row->slot,
+		.memory_mib = (uint32_t)row->memory_mib,
+		.vcpus = (uint16_t)row->vcpus,
+		.accel = (uint8_t)desktop->all->env.accel,
+		/* what suits a desktop */
+		.display = QEMU_DISPLAY_QXL,
+		.usb_redir = 4,
+		.audio = 1,
+		.clipboard = 1,
+		.file_transfer = 1,
+	};
+	parse_uuid(row->id, spec->uuid);
+	snprintf(spec->name, sizeof(spec->name), "%s", row->name);
+	if (desktop_make_dirs(desktop, err) < 0 || open_ends(desktop, spec, fds, &n, err) < 0 ||
+	    add_disk(desktop, spec, fds, &n, err) < 0) {
+		desktop_spec_close(fds, n);
+		return -1;
+	}
+	if (row->network_id[0])
+		add_nic(desktop, spec, fds, &n);
+	*ret_n = n;
+	return 0;
+}

@@ -1,0 +1,314 @@
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "vdi-hostd/desktop/private.h"
+
+#define PASSWORD_BYTES 16
+#define LAST_WORDS_MS  200
+
+/* What a step does first to a desktop is written down before it is done. */
+static void write_intent(struct plan *plan, void *ctx);
+static void erase_intent(struct plan *plan, void *ctx);
+static void admit(struct plan *plan, void *ctx);
+static void create_tap(struct plan *plan, void *ctx);
+static void delete_tap(struct plan *plan, void *ctx);
+static void spawn_qemu(struct plan *plan, void *ctx);
+static void kill_qemu(struct plan *plan, void *ctx);
+static void open_monitor(struct plan *plan, void *ctx);
+static void close_monitor(struct plan *plan, void *ctx);
+static void set_ticket(struct plan *plan, void *ctx);
+static void run_guest(struct plan *plan, void *ctx);
+static void settle(struct plan *plan, void *ctx);
+
+static const struct plan_step start_plan[] = {
+	{"intent", write_intent, erase_intent},
+	{"admission", admit, NULL},
+	{"tap", create_tap, delete_tap},
+	{"qemu", spawn_qemu, kill_qemu},
+	{"handshake", open_monitor, close_monitor},
+	{"ticket", set_ticket, NULL},
+	{"run", run_guest, NULL},
+	{"settle", settle, NULL},
+};
+
+static void write_intent(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	desktop->row.op = DB_DESKTOP_OP_START;
+	desktop->row.wanted = true;
+	if (desktop_save(desktop, &err) < 0)
+		plan_fail(plan, &err);
+	else
+		plan_next(plan);
+}
+
+static void erase_intent(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	desktop->row.op = DB_DESKTOP_OP_NONE;
+	desktop->row.wanted = false;
+	if (desktop_save(desktop, &err) < 0)
+		log_err("desktop %s: %s", desktop->row.name, err.msg);
+	plan_undone(plan);
+}
+
+static void admit(struct plan *plan, void *ctx)
+{
+	struct err err;
+	if (desktop_admit(ctx, &err) < 0)
+		plan_fail(plan, &err);
+	else
+		plan_next(plan);
+}
+
+static void on_tap(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
+{
+	struct desktop *desktop = data;
+	if (err && err->code == ERR_CANCELLED)
+		return; /* the wire closes: the daemon ends */
+	desktop->spawning = false;
+	if (!err) {
+		desktop->tap_fd = TAKE_FD(fds[0]);
+		if (plan_is_undoing(desktop->plan))
+			delete_tap(desktop->plan, desktop);
+		else
+			plan_next(desktop->plan);
+	} else if (plan_is_undoing(desktop->plan)) {
+		plan_undone(desktop->plan);
+	} else {
+		plan_fail(desktop->plan, err);
+	}
+}
+
+static void create_tap(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct desktops_env *env = &desktop->all->env;
+	struct err err;
+	const struct db_network *network = NULL;
+	if (desktop->row.network_id[0]) {
+		network = networks_find(env->networks, desktop->row.network_id, &err);
+		if (!network) {
+			plan_fail(plan, &err);
+			return;
+		}
+	}
+	if (!network || network->kind == DB_NETWORK_USER) {
+		plan_next(plan);
+		return;
+	}
+	struct priv_request req = {.verb = PRIV_TAP_CREATE};
+	req.u.tap = (struct priv_tap){
+		.desktop = (uint32_t)desktop->row.slot,
+		.network = (uint32_t)network->slot,
+	};
+	desktop->spawning = true;
+	priv_call(env->priv, &req, NULL, 0, on_tap, desktop);
+}
+
+/* A tap lives as long as a descriptor of it: QEMU's goes with QEMU, this one goes here. */
+static void delete_tap(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	if (desktop->spawning)
+		return; /* its answer goes on from here */
+	if (desktop->tap_fd >= 0)
+		close(TAKE_FD(desktop->tap_fd));
+	plan_undone(plan);
+}
+
+static int hold_process(struct desktop *desktop, const struct priv_reply *reply, int *fds,
+			struct err *err)
+{
+	desktop->row.pid = reply->pid;
+	desktop->row.start_time = reply->start_time;
+	memcpy(desktop->row.boot_id, desktop->all->boot_id, sizeof(desktop->row.boot_id));
+	if (desktop_process_adopt(desktop, TAKE_FD(fds[0]), err) < 0)
+		return -1;
+	return desktop_save(desktop, err);
+}
+
+static void on_spawned(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
+{
+	struct desktop *desktop = data;
+	struct err failed;
+	if (err && err->code == ERR_CANCELLED)
+		return;
+	desktop->spawning = false;
+	if (!err && hold_process(desktop, reply, fds, &failed) < 0)
+		err = &failed;
+	if (plan_is_undoing(desktop->plan))
+		kill_qemu(desktop->plan, desktop);
+	else if (err)
+		plan_fail(desktop->plan, err);
+	else
+		plan_next(desktop->plan);
+}
+
+static void spawn_qemu(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct priv_request req = {.verb = PRIV_QEMU_SPAWN};
+	int fds[QEMU_FDS_MAX];
+	size_t n = 0;
+	struct err err;
+	if (desktop_spec_build(desktop, &req.u.qemu, fds, &n, &err) < 0) {
+		plan_fail(plan, &err);
+		return;
+	}
+	req.n_fds = (uint32_t)n;
+	desktop->spawning = true;
+	priv_call(desktop->all->env.priv, &req, fds, n, on_spawned, desktop);
+	desktop_spec_close(fds, n);
+}
+
+static void on_killed(struct desktop *desktop)
+{
+	struct err err = {0};
+	desktop_cleanup(desktop, &err);
+	plan_undone(desktop->plan);
+}
+
+static void kill_qemu(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	if (desktop->spawning)
+		return; /* its answer goes on from here */
+	desktop_monitor_close(desktop);
+	if (!desktop->watch) {
+		on_killed(desktop);
+		return;
+	}
+	desktop->ended = on_killed;
+	desktop_process_signal(desktop, SIGKILL);
+}
+
+/*
+ * A command that failed may be QEMU dying: its end, heard of a moment later, says more than a
+ * closed socket.
+ */
+static void fail_late(uv_timer_t *timer)
+{
+	struct desktop *desktop = timer->data;
+	desktop_retry_stop(desktop);
+	plan_fail(desktop->plan, &desktop->failure);
+}
+
+static void step_answered(void *data, json_t *result, const struct err *err)
+{
+	struct desktop *desktop = data;
+	if (err && err->code == ERR_CANCELLED)
+		return; /* closed by the way back, or by the daemon's end */
+	if (!err) {
+		plan_next(desktop->plan);
+		return;
+	}
+	desktop->failure = *err;
+	desktop_retry_after(desktop, LAST_WORDS_MS, fail_late);
+}
+
+static void open_monitor(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	uint64_t deadline_ms = (uint64_t)desktop->timeout_s * 1000;
+	if (desktop_monitor_connect(desktop, deadline_ms, &err) < 0) {
+		plan_fail(plan, &err);
+		return;
+	}
+	qmp_execute(desktop->qmp, "query-status", NULL, deadline_ms, step_answered, desktop);
+}
+
+static void close_monitor(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	desktop_retry_stop(desktop);
+	desktop_monitor_close(desktop);
+	plan_undone(plan);
+}
+
+/* Nobody knows this password: the screen is closed until the broker sets one that somebody asked
+ * for. */
+static void set_ticket(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	char password[2 * PASSWORD_BYTES + 1];
+	str_random_hex(password, PASSWORD_BYTES);
+	qmp_execute(desktop->qmp, "set_password",
+		    json_pack("{s:s, s:s}", "protocol", "spice", "password", password), 0,
+		    step_answered, desktop);
+}
+
+static void run_guest(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	qmp_execute(desktop->qmp, "cont", NULL, 0, step_answered, desktop);
+}
+
+static void settle(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	desktop->row.op = DB_DESKTOP_OP_NONE;
+	desktop->row.failed = false;
+	desktop->row.started_at = str_now_ms();
+	if (desktop_save(desktop, &err) < 0)
+		plan_fail(plan, &err);
+	else
+		plan_next(plan);
+}
+
+static void on_started(void *ctx, const struct err *err)
+{
+	struct desktop *desktop = ctx;
+	struct err ignored;
+	desktop->plan = NULL;
+	if (!err) {
+		desktop_set_state(desktop, DESKTOP_RUNNING, "");
+		desktop_end(desktop, NULL);
+		return;
+	}
+	desktop_set_state(desktop, DESKTOP_FAILED, err->msg);
+	if (desktop_save(desktop, &ignored) < 0)
+		log_err("desktop %s: %s", desktop->row.name, ignored.msg);
+	desktop_end(desktop, err);
+}
+
+static struct plan *begin_plan(struct desktop *desktop)
+{
+	return plan_start(desktop->all->env.loop, "desktop-start", start_plan,
+			  ARRAY_LEN(start_plan), desktop, on_started);
+}
+
+void desktop_start(struct desktop *desktop, int64_t timeout_s, desktop_cb cb, void *data)
+{
+	struct err err;
+	if (desktop->state == DESKTOP_RUNNING && !desktop->done) {
+		cb(data, desktop, NULL);
+		return;
+	}
+	if (desktop->state == DESKTOP_PAUSED && !desktop->done) {
+		err_set(&err, ERR_CONFLICT, "desktop '%s' is paused; resume it instead",
+			desktop->row.name);
+		cb(data, NULL, &err);
+		return;
+	}
+	if (desktop_begin(desktop, cb, data, &err) < 0) {
+		cb(data, NULL, &err);
+		return;
+	}
+	desktop->timeout_s = timeout_s ? timeout_s : desktop->all->env.start_timeout_s;
+	desktop_set_state(desktop, DESKTOP_STARTING, "");
+	desktop->plan = begin_plan(desktop);
+}
+
+void desktop_start_undo(struct desktop *desktop, plan_done_cb done)
+{
+	desktop->plan = plan_undo(desktop->all->env.loop, "desktop-start", start_plan,
+				  ARRAY_LEN(start_plan), desktop, done);
+}
