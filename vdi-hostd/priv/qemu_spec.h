@@ -15,6 +15,7 @@
 #define QEMU_NICS_MAX   8
 #define QEMU_CDROMS_MAX 2
 #define QEMU_FDS_MAX    96
+#define QEMU_NIC_USER   0xff /* in place of a tap: QEMU's user-mode network */
 
 enum qemu_accel { QEMU_ACCEL_TCG = 1, QEMU_ACCEL_KVM };
 enum qemu_display { QEMU_DISPLAY_QXL = 1, QEMU_DISPLAY_VIRTIO_VGA, QEMU_DISPLAY_STD };
@@ -22,8 +23,10 @@ enum qemu_file_format { QEMU_FILE_QCOW2 = 1, QEMU_FILE_RAW };
 
 /**
  * struct qemu_disk - a virtio disk: its chain from the top (written to) down to the base
- * @fd: for each file the index in the request's descriptor list; node names derive from disk and
- * level
+ * @fd: for each file the index in the request's descriptor list; the top is open O_RDWR, the rest
+ *      O_RDONLY (QEMU takes a descriptor only with the very access mode that it asks for)
+ *
+ * Disk D is device `diskD`; its file at level L (0 is the top) is node `diskD-L` on `diskD-L-file`.
  */
 struct qemu_disk {
 	uint8_t chain_len;
@@ -34,7 +37,10 @@ struct qemu_disk {
 
 /**
  * struct qemu_nic - a virtio NIC
- * @tap_fd: index in the descriptor list, or 0xff: QEMU's user-mode network (kind `user`)
+ * @tap_fd: index in the descriptor list, or QEMU_NIC_USER (kind `user`)
+ * @link_up: the command line cannot say it: 0 asks the caller for set_link before the guest runs
+ *
+ * NIC N is device `nicN` on netdev `netN`.
  */
 struct qemu_nic {
 	uint8_t mac[6];
@@ -46,8 +52,12 @@ struct qemu_nic {
  * struct qemu_spec - one desktop
  *
  * The descriptors: [qmp_fd] the listening QMP socket, [agent_fd] the listening socket of the guest
- * agent, [log_fd] QEMU's stderr, [console_fd] the serial console's log, then those of disks and
- * NICs. Indexes are into the list sent along with the request; each is used once.
+ * agent, [log_fd] QEMU's stderr, [console_fd] the serial console's log (both regular files open
+ * O_WRONLY | O_APPEND), then those of disks and NICs. Indexes are into the list sent along with the
+ * request; each is used exactly once.
+ *
+ * Fixed ids: device `video`, chardevs `qmp` `agent` `console` `vdagent` `usbredirN`, devices
+ * `usbN`, `balloon`, and spare root ports `spare0` to `spare3` for what is plugged in later.
  */
 struct qemu_spec {
 	uint32_t slot;
@@ -75,9 +85,12 @@ int qemu_spec_check(const struct qemu_spec *spec, size_t n_fds, struct err *err)
 
 /** struct argv - a bounded argument list that owns its strings */
 struct argv {
-	char *arg[256];
+	char *arg[640]; /* ends with NULL */
 	size_t n;
 };
+
+/** argv_push() - append one argument; too many is a fault of our own and ends the process */
+void argv_push(struct argv *argv, const char *fmt, ...) printf_like(2, 3);
 
 /**
  * qemu_argv_build() - the command line for a spec that passed qemu_spec_check()

@@ -1,0 +1,118 @@
+#include "vdi-hostd/priv/verbs.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "vdi-hostd/priv/landlock.h"
+
+static int check_nothing(const struct priv_request *req, const int *fds, size_t n_fds,
+			 struct err *err)
+{
+	return 0;
+}
+
+static int check_slot(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err)
+{
+	if (req->u.slot >= 1 && req->u.slot <= PRIV_SLOT_MAX)
+		return 0;
+	return err_set_field(err, "slot", "slot %u is not in 1 to %d", req->u.slot, PRIV_SLOT_MAX);
+}
+
+static int probe(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		 struct priv_reply *reply, int *reply_fds, struct err *err)
+{
+	static const struct {
+		const char *path;
+		uint32_t feature;
+	} devices[] = {
+		{"/dev/net/tun", PRIV_HAS_TUN},
+		{"/dev/vhost-net", PRIV_HAS_VHOST_NET},
+		{"/dev/kvm", PRIV_HAS_KVM_DEVICE},
+	};
+	uint32_t features = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(devices); i++) {
+		_cleanup_close_ int fd = open(devices[i].path, O_RDWR | O_CLOEXEC);
+		features |= fd >= 0 ? devices[i].feature : 0;
+	}
+	if (access(verbs->config.dnsmasq_binary, X_OK) == 0)
+		features |= PRIV_HAS_DNSMASQ;
+	if (landlock_is_there())
+		features |= PRIV_HAS_LANDLOCK;
+	if (verbs->cgroup.memory)
+		features |= PRIV_HAS_CGROUP_MEMORY;
+	if (verbs->cgroup.cpu)
+		features |= PRIV_HAS_CGROUP_CPU;
+	reply->features = features;
+	return 0;
+}
+
+static int delete_cgroup(struct verbs *verbs, const struct priv_request *req, const int *fds,
+			 struct priv_reply *reply, int *reply_fds, struct err *err)
+{
+	return cgroup_delete(&verbs->cgroup, req->u.slot, err);
+}
+
+static const struct verb table[PRIV_VERBS_END] = {
+	/* name, rootless, descriptors, check, run */
+	[PRIV_PROBE] = {"probe", true, 0, check_nothing, probe},
+	[PRIV_QEMU_SPAWN] = {"qemu-spawn", true, VERB_FDS_BY_SPEC, verb_qemu_check,
+			     verb_qemu_spawn},
+	[PRIV_QEMU_SIGNAL] = {"qemu-signal", true, 0, verb_signal_check, verb_signal},
+	[PRIV_REAP] = {"reap", true, 0, verb_reap_check, verb_reap},
+	[PRIV_CGROUP_DELETE] = {"cgroup-delete", true, 0, check_slot, delete_cgroup},
+	[PRIV_IMG_SPAWN] = {"img-spawn", true, 4, verb_img_check, verb_img_spawn},
+	[PRIV_IMG_SIGNAL] = {"img-signal", true, 0, verb_signal_check, verb_signal},
+};
+
+static const struct verb *find(uint32_t verb)
+{
+	return verb < ARRAY_LEN(table) && table[verb].name ? &table[verb] : NULL;
+}
+
+const char *verbs_name(uint32_t verb)
+{
+	const struct verb *row = find(verb);
+	return row ? row->name : NULL;
+}
+
+int verbs_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err)
+{
+	const struct verb *verb = find(req->verb);
+	if (!verb)
+		return err_set_field(err, "verb", "there is no verb %u", req->verb);
+	if (req->n_fds != n_fds)
+		return err_set_field(err, "n_fds", "%s says %u descriptors and brings %zu",
+				     verb->name, req->n_fds, n_fds);
+	if (verb->n_fds != VERB_FDS_BY_SPEC && verb->n_fds != n_fds)
+		return err_set_field(err, "n_fds", "%s takes %zu descriptors, not %zu", verb->name,
+				     verb->n_fds, n_fds);
+	if (verb->check(req, fds, n_fds, err) < 0)
+		return err_prefix(err, "%s", verb->name);
+	return 0;
+}
+
+void verbs_run(struct verbs *verbs, const struct priv_request *req, const int *fds,
+	       struct priv_reply *reply, int *reply_fds)
+{
+	const struct verb *verb = find(req->verb);
+	struct err err = {0};
+
+	*reply = (struct priv_reply){.wait_status = -1};
+	children_collect(&verbs->children);
+	if (verbs->rootless && !verb->rootless)
+		err_set(&err, ERR_UNSUPPORTED,
+			"%s needs the privileged half; start vdi-hostd as root to have it",
+			verb->name);
+	else if (verb->run(verbs, req, fds, reply, reply_fds, &err) == 0)
+		return;
+	*reply = (struct priv_reply){.err = err, .wait_status = -1};
+}
+
+void verbs_done(struct verbs *verbs)
+{
+	children_done(&verbs->children);
+}

@@ -1,0 +1,71 @@
+/*
+ * What can be asked for, as a table: check, then do. The same code runs in the privileged half
+ * (server.c) and, for the verbs that need no privilege, in a rootless daemon (client.c).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "vdi-hostd/priv/cgroup.h"
+#include "vdi-hostd/priv/children.h"
+#include "vdi-hostd/priv/priv.h"
+
+#define PRIV_REPLY_FDS_MAX 1
+
+struct verbs {
+	struct priv_config config;
+	bool rootless;
+	struct children children;
+	struct cgroup cgroup;
+};
+
+struct verb {
+	const char *name;
+	bool rootless; /* can be done without privilege */
+	size_t n_fds;  /* exactly so many; VERB_FDS_BY_SPEC: as the request's fields say */
+	int (*check)(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err);
+	int (*run)(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		   struct priv_reply *reply, int *reply_fds, struct err *err);
+};
+
+#define VERB_FDS_BY_SPEC ((size_t)-1)
+
+/** verbs_name() - for messages; NULL if there is no such verb */
+const char *verbs_name(uint32_t verb);
+
+/**
+ * verbs_check() - is the request well-formed: a verb that there is, all fields in range, the
+ * descriptors as many and of the kind that it takes? A failure is a fault of the sender's.
+ */
+int verbs_check(const struct priv_request *req, const int *fds, size_t n_fds,
+		struct err *err) warn_unused;
+
+/**
+ * verbs_run() - do what a request that passed verbs_check() asks for
+ * @reply:     filled in, with the error if it failed
+ * @reply_fds: room for PRIV_REPLY_FDS_MAX; reply->n_fds of them are the caller's to close
+ */
+void verbs_run(struct verbs *verbs, const struct priv_request *req, const int *fds,
+	       struct priv_reply *reply, int *reply_fds);
+
+void verbs_done(struct verbs *verbs);
+
+/* the verbs by noun: verbs_process.c, verbs_network.c */
+int verb_qemu_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err);
+int verb_qemu_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		    struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_img_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err);
+int verb_img_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		   struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_signal_check(const struct priv_request *req, const int *fds, size_t n_fds,
+		      struct err *err);
+int verb_signal(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_reap_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err);
+int verb_reap(struct verbs *verbs, const struct priv_request *req, const int *fds,
+	      struct priv_reply *reply, int *reply_fds, struct err *err);
+
+/** verb_reply_spawned() - put a started process into the reply and the table of children */
+void verb_reply_spawned(struct verbs *verbs, int pid, uint64_t start_time, int pidfd,
+			struct priv_reply *reply, int *reply_fds);

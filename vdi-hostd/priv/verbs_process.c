@@ -1,0 +1,331 @@
+/* QEMU and qemu-img: start, signal, and learn how they ended. */
+#include "vdi-hostd/priv/verbs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/proc.h"
+#include "vdi-hostd/priv/landlock.h"
+#include "vdi-hostd/priv/spawn.h"
+
+#define FIRST_FD 3
+
+void verb_reply_spawned(struct verbs *verbs, int pid, uint64_t start_time, int pidfd,
+			struct priv_reply *reply, int *reply_fds)
+{
+	children_add(&verbs->children, pid, start_time);
+	reply->pid = pid;
+	reply->start_time = start_time;
+	reply->n_fds = 1;
+	reply_fds[0] = pidfd;
+}
+
+/* ---- kinds of descriptors ---- */
+
+static int check_listening(int fd, const char *field, struct err *err)
+{
+	int domain = 0, listening = 0;
+	socklen_t len = sizeof(int);
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX &&
+	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) == 0 && listening)
+		return 0;
+	return err_set_field(err, field, "%s is no listening UNIX socket", field);
+}
+
+/* @modes: a mask of 1 << O_RDONLY, 1 << O_WRONLY, 1 << O_RDWR */
+static int check_file(int fd, unsigned int modes, bool or_pipe, const char *field, struct err *err)
+{
+	struct stat st;
+	int flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fstat(fd, &st) < 0 || (flags & O_PATH) ||
+	    !(S_ISREG(st.st_mode) || (or_pipe && S_ISFIFO(st.st_mode))))
+		return err_set_field(err, field, "%s is no regular file", field);
+	if (!(modes & (1u << (flags & O_ACCMODE))))
+		return err_set_field(err, field, "%s is open in the wrong mode", field);
+	return 0;
+}
+
+static int check_tap(int fd, struct err *err)
+{
+	struct stat st;
+	if (fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(10, 200))
+		return 0;
+	return err_set_field(err, "tap_fd", "tap_fd is no tap");
+}
+
+/* ---- QEMU ---- */
+
+int verb_qemu_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err)
+{
+	const struct qemu_spec *spec = &req->u.qemu;
+	const unsigned int write_only = 1u << O_WRONLY, read_only = 1u << O_RDONLY,
+			   both = 1u << O_RDWR;
+
+	if (qemu_spec_check(spec, n_fds, err) < 0 ||
+	    check_listening(fds[spec->qmp_fd], "qmp_fd", err) < 0 ||
+	    check_listening(fds[spec->agent_fd], "agent_fd", err) < 0 ||
+	    check_file(fds[spec->log_fd], write_only | both, true, "log_fd", err) < 0 ||
+	    check_file(fds[spec->console_fd], write_only, false, "console_fd", err) < 0)
+		return -1;
+	for (size_t i = 0; i < spec->n_disks; i++)
+		for (size_t level = 0; level < spec->disks[i].chain_len; level++)
+			if (check_file(fds[spec->disks[i].fd[level]], level ? read_only : both,
+				       false, "disk", err) < 0)
+				return -1;
+	for (size_t i = 0; i < spec->n_nics; i++)
+		if (spec->nics[i].tap_fd != QEMU_NIC_USER &&
+		    check_tap(fds[spec->nics[i].tap_fd], err) < 0)
+			return -1;
+	return 0;
+}
+
+/* what QEMU needs beside its guest's memory: SPICE, the screen, caches; under TCG translated code
+ */
+static uint64_t memory_limit_mib(const struct qemu_spec *spec)
+{
+	uint64_t limit = (uint64_t)spec->memory_mib + spec->memory_mib / 8 + 512;
+	return spec->accel == QEMU_ACCEL_TCG ? limit + 1024 : limit;
+}
+
+/* the group that may open /dev/kvm */
+static int64_t kvm_group(const struct qemu_spec *spec)
+{
+	struct stat st;
+	if (spec->accel != QEMU_ACCEL_KVM || stat("/dev/kvm", &st) < 0 || !(st.st_mode & S_IWGRP))
+		return -1;
+	return st.st_gid;
+}
+
+int verb_qemu_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		    struct priv_reply *reply, int *reply_fds, struct err *err)
+{
+	const struct qemu_spec *spec = &req->u.qemu;
+	const uid_t uid = verbs->config.uid_base + spec->slot;
+	int numbers[QEMU_FDS_MAX], mapped[FIRST_FD + QEMU_FDS_MAX];
+	_cleanup_close_ int procs = -1;
+	struct spawned spawned;
+
+	mapped[0] = -1;
+	mapped[1] = mapped[2] = fds[spec->log_fd];
+	for (size_t i = 0; i < req->n_fds; i++) {
+		numbers[i] = FIRST_FD + (int)i;
+		mapped[FIRST_FD + i] = i == spec->log_fd ? -1 : fds[i];
+	}
+	if (!verbs->rootless && cgroup_create(&verbs->cgroup, spec->slot, memory_limit_mib(spec),
+					      spec->vcpus, &procs, err) < 0)
+		return -1;
+	_cleanup_(argv_done) struct argv argv = {.n = 0};
+	qemu_argv_build(spec, verbs->config.qemu_binary, numbers, &argv);
+	struct spawn spawn = {
+		.what = "QEMU",
+		.advice = "install qemu-system-x86 or set qemu_binary",
+		.argv = argv.arg,
+		.fds = mapped,
+		.n_fds = FIRST_FD + req->n_fds,
+		.drop = !verbs->rootless,
+		.uid = uid,
+		.gid = uid,
+		.extra_gid = kvm_group(spec),
+		.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, 4096}, {RLIMIT_NPROC, 1024}},
+		/* the last counts all processes of the uid: only with one of its own */
+		.n_limits = verbs->rootless ? 2 : 3,
+		.cgroup_procs = procs,
+		.landlock = -1,
+	};
+	if (spawn_process(&spawn, &spawned, err) < 0)
+		return -1;
+	verb_reply_spawned(verbs, spawned.pid, spawned.start_time, spawned.pidfd, reply, reply_fds);
+	return 0;
+}
+
+/* ---- qemu-img ---- */
+
+static const char *const img_formats[] = {
+	[PRIV_IMG_QCOW2] = "qcow2", [PRIV_IMG_RAW] = "raw",   [PRIV_IMG_VMDK] = "vmdk",
+	[PRIV_IMG_VDI] = "vdi",     [PRIV_IMG_VHDX] = "vhdx",
+};
+
+static bool is_img_format(uint8_t format)
+{
+	return format >= PRIV_IMG_QCOW2 && format <= PRIV_IMG_VHDX;
+}
+
+enum { IMG_SOURCE, IMG_TARGET, IMG_STDOUT, IMG_STDERR };
+
+int verb_img_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err)
+{
+	const struct priv_img *img = &req->u.img;
+	const unsigned int write_only = 1u << O_WRONLY, both = 1u << O_RDWR;
+
+	if (!is_img_format(img->source_format))
+		return err_set_field(err, "source_format", "there is no source format %u",
+				     img->source_format);
+	if (!is_img_format(img->target_format))
+		return err_set_field(err, "target_format", "there is no target format %u",
+				     img->target_format);
+	if (img->compress > 1)
+		return err_set_field(err, "compress", "compress is %u, not 0 or 1", img->compress);
+	if (check_file(fds[IMG_SOURCE], 1u << O_RDONLY | both, false, "source", err) < 0 ||
+	    check_file(fds[IMG_TARGET], both, false, "target", err) < 0 ||
+	    check_file(fds[IMG_STDOUT], write_only | both, true, "stdout", err) < 0 ||
+	    check_file(fds[IMG_STDERR], write_only | both, true, "stderr", err) < 0)
+		return -1;
+	return 0;
+}
+
+int verb_img_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		   struct priv_reply *reply, int *reply_fds, struct err *err)
+{
+	const struct priv_img *img = &req->u.img;
+	const int mapped[] = {-1, fds[IMG_STDOUT], fds[IMG_STDERR], fds[IMG_SOURCE],
+			      fds[IMG_TARGET]};
+	_cleanup_close_ int landlock = -1;
+	struct spawned spawned;
+
+	if (landlock_is_there() && landlock_for_tool(verbs->config.qemu_img_binary, fds[IMG_SOURCE],
+						     fds[IMG_TARGET], &landlock, err) < 0)
+		return -1;
+	_cleanup_(argv_done) struct argv argv = {.n = 0};
+	argv_push(&argv, "%s", verbs->config.qemu_img_binary);
+	argv_push(&argv, "convert");
+	argv_push(&argv, "-p");
+	if (img->compress)
+		argv_push(&argv, "-c");
+	argv_push(&argv, "-f");
+	argv_push(&argv, "%s", img_formats[img->source_format]);
+	argv_push(&argv, "-O");
+	argv_push(&argv, "%s", img_formats[img->target_format]);
+	argv_push(&argv, "/proc/self/fd/3");
+	argv_push(&argv, "/proc/self/fd/4");
+	struct spawn spawn = {
+		.what = "qemu-img",
+		.advice = "install qemu-utils or set qemu_img_binary",
+		.argv = argv.arg,
+		.fds = mapped,
+		.n_fds = ARRAY_LEN(mapped),
+		.drop = !verbs->rootless,
+		.uid = verbs->config.tool_uid,
+		.gid = verbs->config.tool_uid,
+		.extra_gid = -1,
+		/*
+		 * It opens the two files again by /proc, which asks for their modes: an override,
+		 * given only where Landlock leaves nothing else to open with it.
+		 */
+		.caps = landlock >= 0 ? 1ULL << CAP_DAC_OVERRIDE : 0,
+		.limits = {{RLIMIT_CORE, 0},
+			   {RLIMIT_NOFILE, 64},
+			   {RLIMIT_AS, 4ULL << 30},
+			   {RLIMIT_CPU, 24 * 3600},
+			   {RLIMIT_FSIZE, 16ULL << 40},
+			   {RLIMIT_NPROC, 256}},
+		.n_limits = verbs->rootless ? 5 : 6,
+		.cgroup_procs = -1,
+		.landlock = landlock,
+		.no_network = true,
+	};
+	if (spawn_process(&spawn, &spawned, err) < 0)
+		return -1;
+	verb_reply_spawned(verbs, spawned.pid, spawned.start_time, spawned.pidfd, reply, reply_fds);
+	return 0;
+}
+
+/* ---- signals ---- */
+
+static int check_process(const struct priv_process *process, struct err *err)
+{
+	if (process->pid < 2 || process->start_time == 0)
+		return err_set_field(err, "pid", "pid %d with start time %llu names no process",
+				     process->pid, (unsigned long long)process->start_time);
+	return 0;
+}
+
+int verb_signal_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err)
+{
+	const struct priv_process *process = &req->u.process;
+	const bool any_slot = req->verb == PRIV_IMG_SIGNAL;
+
+	if (check_process(process, err) < 0)
+		return -1;
+	if (!any_slot && (process->slot < 1 || process->slot > PRIV_SLOT_MAX))
+		return err_set_field(err, "slot", "slot %u is not in 1 to %d", process->slot,
+				     PRIV_SLOT_MAX);
+	if (process->sig == SIGTERM || process->sig == SIGKILL ||
+	    (process->sig == SIGHUP && req->verb == PRIV_DNSMASQ_SIGNAL))
+		return 0;
+	return err_set_field(err, "sig", "signal %d is not for this verb", process->sig);
+}
+
+/* all four uids of a process, or -1 */
+static int read_uid(pid_t pid, uid_t *ret)
+{
+	char path[64], line[256];
+	unsigned int uid[4] = {0};
+	int found = -1;
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	FILE *f = fopen(path, "re");
+	while (f && found < 0 && fgets(line, sizeof(line), f))
+		if (sscanf(line, "Uid: %u %u %u %u", &uid[0], &uid[1], &uid[2], &uid[3]) == 4)
+			found = 0;
+	if (f)
+		fclose(f);
+	if (found < 0 || uid[0] != uid[1] || uid[0] != uid[2] || uid[0] != uid[3])
+		return -1;
+	*ret = uid[0];
+	return 0;
+}
+
+static uid_t expected_uid(const struct verbs *verbs, const struct priv_request *req)
+{
+	if (verbs->rootless)
+		return getuid();
+	if (req->verb == PRIV_QEMU_SIGNAL)
+		return verbs->config.uid_base + req->u.process.slot;
+	if (req->verb == PRIV_IMG_SIGNAL)
+		return verbs->config.tool_uid;
+	return verbs->config.uid;
+}
+
+int verb_signal(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		struct priv_reply *reply, int *reply_fds, struct err *err)
+{
+	const struct priv_process *process = &req->u.process;
+	struct err why;
+	_cleanup_close_ int pidfd = -1;
+	uid_t uid;
+
+	/* nothing is remembered: the daemon may have been started again since */
+	if (proc_open(process->pid, process->start_time, &pidfd, &why) < 0) {
+		if (why.code == ERR_NOT_FOUND)
+			return 0;
+		*err = why;
+		return -1;
+	}
+	/* should the pid change hands right here, the signal still goes to the pidfd's process */
+	if (read_uid(process->pid, &uid) < 0 || uid != expected_uid(verbs, req))
+		return err_set(err, ERR_DENIED,
+			       "process %d is not the one to signal: it runs "
+			       "under another uid",
+			       process->pid);
+	return proc_signal(pidfd, process->sig, err);
+}
+
+int verb_reap_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err)
+{
+	return check_process(&req->u.process, err);
+}
+
+int verb_reap(struct verbs *verbs, const struct priv_request *req, const int *fds,
+	      struct priv_reply *reply, int *reply_fds, struct err *err)
+{
+	return children_reap(&verbs->children, req->u.process.pid, req->u.process.start_time,
+			     &reply->wait_status, err);
+}
