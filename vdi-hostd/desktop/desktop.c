@@ -133,6 +133,18 @@ const char *desktops_use_network(void *data, const char *network_id)
 	return NULL;
 }
 
+void desktops_each_address(void *data, const char *network_id,
+			   void (*emit)(void *out, const struct network_host *host), void *out)
+{
+	struct desktops *all = data;
+	for (struct desktop *d = all->by_id; d; d = d->by_id.next) {
+		if (d->row.ip == 0 || strcmp(d->row.network_id, network_id) != 0)
+			continue;
+		emit(out, &(struct network_host){
+				  .name = d->row.name, .mac = d->row.mac, .ip = d->row.ip});
+	}
+}
+
 const struct db_desktop *desktop_row(const struct desktop *desktop)
 {
 	return &desktop->row;

@@ -88,6 +88,11 @@ void desktops_each(struct desktops *all, void (*cb)(void *data, struct desktop *
 const char *desktops_use_image(void *all, const char *image_id);
 const char *desktops_use_network(void *all, const char *network_id);
 
+/** desktops_each_address() - networks_hosts_source() of the addresses given to desktops; @all: the
+ * manager */
+void desktops_each_address(void *all, const char *network_id,
+			   void (*emit)(void *out, const struct network_host *host), void *out);
+
 const struct db_desktop *desktop_row(const struct desktop *desktop);
 enum desktop_state desktop_state(const struct desktop *desktop);
 /** desktop_qmp() - its monitor, or NULL while there is none */
