@@ -1,0 +1,146 @@
+#include "vdi-hostd/db/desktop.h"
+
+#include "vdi-hostd/db/private.h"
+
+#define COLUMNS                                                                                    \
+	"id, name, slot, image_id, network_id, memory_mib, vcpus, disk_bytes, overlay, mac, ip,"   \
+	" owner, profile, autostart, restart, wanted, op, failed, state_reason, pid, start_time,"  \
+	" boot_id, started_at, created_at"
+
+static void bind(sqlite3_stmt *stmt, const struct db_desktop *row)
+{
+	db_bind_text(stmt, 1, row->id);
+	db_bind_text(stmt, 2, row->name);
+	db_bind_int(stmt, 3, row->slot);
+	db_bind_text(stmt, 4, row->image_id);
+	db_bind_ref(stmt, 5, row->network_id);
+	db_bind_int(stmt, 6, row->memory_mib);
+	db_bind_int(stmt, 7, row->vcpus);
+	db_bind_int(stmt, 8, row->disk_bytes);
+	db_bind_text(stmt, 9, row->overlay);
+	db_bind_text(stmt, 10, row->mac);
+	db_bind_int(stmt, 11, row->ip);
+	db_bind_text(stmt, 12, row->owner);
+	db_bind_text(stmt, 13, row->profile);
+	db_bind_int(stmt, 14, row->autostart);
+	db_bind_int(stmt, 15, row->restart);
+	db_bind_int(stmt, 16, row->wanted);
+	db_bind_int(stmt, 17, row->op);
+	db_bind_int(stmt, 18, row->failed);
+	db_bind_text(stmt, 19, row->state_reason);
+	db_bind_int(stmt, 20, row->pid);
+	db_bind_int(stmt, 21, (int64_t)row->start_time);
+	db_bind_text(stmt, 22, row->boot_id);
+	db_bind_int(stmt, 23, row->started_at);
+	db_bind_int(stmt, 24, row->created_at);
+}
+
+static int read_texts(sqlite3_stmt *stmt, struct db_desktop *ret)
+{
+	return db_column_text(stmt, 0, ret->id, sizeof(ret->id)) < 0 ||
+			       db_column_text(stmt, 1, ret->name, sizeof(ret->name)) < 0 ||
+			       db_column_text(stmt, 3, ret->image_id, sizeof(ret->image_id)) < 0 ||
+			       db_column_text(stmt, 4, ret->network_id, sizeof(ret->network_id)) <
+				       0 ||
+			       db_column_text(stmt, 8, ret->overlay, sizeof(ret->overlay)) < 0 ||
+			       db_column_text(stmt, 9, ret->mac, sizeof(ret->mac)) < 0 ||
+			       db_column_text(stmt, 11, ret->owner, sizeof(ret->owner)) < 0 ||
+			       db_column_text(stmt, 12, ret->profile, sizeof(ret->profile)) < 0 ||
+			       db_column_text(stmt, 18, ret->state_reason,
+					      sizeof(ret->state_reason)) < 0 ||
+			       db_column_text(stmt, 21, ret->boot_id, sizeof(ret->boot_id)) < 0
+		       ? -1
+		       : 0;
+}
+
+static int read_row(sqlite3_stmt *stmt, struct db_desktop *ret, struct err *err)
+{
+	int restart, op;
+	if (read_texts(stmt, ret) < 0 ||
+	    db_column_enum(stmt, 14, DB_RESTART_ALWAYS, &restart) < 0 ||
+	    db_column_enum(stmt, 16, DB_DESKTOP_OP_DELETE, &op) < 0)
+		return db_fail_row("desktop", err);
+	ret->slot = sqlite3_column_int64(stmt, 2);
+	ret->memory_mib = sqlite3_column_int64(stmt, 5);
+	ret->vcpus = sqlite3_column_int64(stmt, 6);
+	ret->disk_bytes = sqlite3_column_int64(stmt, 7);
+	ret->ip = (uint32_t)sqlite3_column_int64(stmt, 10);
+	ret->autostart = sqlite3_column_int(stmt, 13) != 0;
+	ret->restart = (enum db_desktop_restart)restart;
+	ret->wanted = sqlite3_column_int(stmt, 15) != 0;
+	ret->op = (enum db_desktop_op)op;
+	ret->failed = sqlite3_column_int(stmt, 17) != 0;
+	ret->pid = sqlite3_column_int64(stmt, 19);
+	ret->start_time = (uint64_t)sqlite3_column_int64(stmt, 20);
+	ret->started_at = sqlite3_column_int64(stmt, 22);
+	ret->created_at = sqlite3_column_int64(stmt, 23);
+	return 0;
+}
+
+int db_desktop_insert(struct db *db, const struct db_desktop *row, struct err *err)
+{
+	sqlite3_stmt *stmt;
+	if (db_prepare(db,
+		       "INSERT INTO desktop (" COLUMNS
+		       ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,"
+		       " ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
+		       &stmt, err) < 0)
+		return -1;
+	bind(stmt, row);
+	return db_run(db, stmt, "record the desktop", err);
+}
+
+int db_desktop_update(struct db *db, const struct db_desktop *row, struct err *err)
+{
+	sqlite3_stmt *stmt;
+	if (db_prepare(db,
+		       "UPDATE desktop SET name = ?2, slot = ?3, image_id = ?4, network_id = ?5,"
+		       " memory_mib = ?6, vcpus = ?7, disk_bytes = ?8, overlay = ?9, mac = ?10,"
+		       " ip = ?11, owner = ?12, profile = ?13, autostart = ?14, restart = ?15,"
+		       " wanted = ?16, op = ?17, failed = ?18, state_reason = ?19, pid = ?20,"
+		       " start_time = ?21, boot_id = ?22, started_at = ?23, created_at = ?24"
+		       " WHERE id = ?1",
+		       &stmt, err) < 0)
+		return -1;
+	bind(stmt, row);
+	return db_run_one(db, stmt, "record the desktop", err);
+}
+
+int db_desktop_delete(struct db *db, const char *id, struct err *err)
+{
+	sqlite3_stmt *stmt;
+	if (db_prepare(db, "DELETE FROM desktop WHERE id = ?1", &stmt, err) < 0)
+		return -1;
+	db_bind_text(stmt, 1, id);
+	return db_run_one(db, stmt, "delete the desktop", err);
+}
+
+int db_desktop_free_slot(struct db *db, int64_t *ret, struct err *err)
+{
+	static const char sql[] =
+		"SELECT min(slot) FROM (SELECT 1 AS slot UNION SELECT slot + 1 FROM desktop)"
+		" WHERE slot NOT IN (SELECT slot FROM desktop)";
+	return db_free_slot(db, sql, "desktop", ret, err);
+}
+
+struct walk {
+	int (*cb)(void *data, const struct db_desktop *row);
+	void *data;
+};
+
+static int walk_row(void *ctx, sqlite3_stmt *stmt, struct err *err)
+{
+	struct walk *walk = ctx;
+	struct db_desktop row;
+	return read_row(stmt, &row, err) < 0 ? -1 : walk->cb(walk->data, &row);
+}
+
+int db_desktop_each(struct db *db, int (*cb)(void *data, const struct db_desktop *row), void *data,
+		    struct err *err)
+{
+	sqlite3_stmt *stmt;
+	struct walk walk = {cb, data};
+	if (db_prepare(db, "SELECT " COLUMNS " FROM desktop ORDER BY name", &stmt, err) < 0)
+		return -1;
+	return db_each(db, stmt, "read the desktops", walk_row, &walk, err);
+}

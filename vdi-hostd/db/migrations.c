@@ -1,0 +1,99 @@
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "vdi-hostd/db/private.h"
+
+/* Only ever appended to: what stands here has run on somebody's host. */
+static const char *const migrations[] = {
+	/* 1 */
+	"CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
+	"CREATE TABLE image ("
+	" id TEXT PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL CHECK (version > 0),"
+	" state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 3), file TEXT NOT NULL UNIQUE,"
+	" virtual_size INTEGER NOT NULL, file_size INTEGER NOT NULL, sha256 TEXT NOT NULL,"
+	" owner TEXT NOT NULL, description TEXT NOT NULL,"
+	" created_at INTEGER NOT NULL, published_at INTEGER NOT NULL,"
+	" UNIQUE (name, version)) STRICT;"
+	"CREATE TABLE network ("
+	" id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
+	" kind INTEGER NOT NULL CHECK (kind BETWEEN 0 AND 3),"
+	" intent INTEGER NOT NULL CHECK (intent BETWEEN 0 AND 2),"
+	" slot INTEGER NOT NULL UNIQUE CHECK (slot BETWEEN 1 AND 65535),"
+	" address INTEGER NOT NULL, prefix INTEGER NOT NULL, dnsmasq_pid INTEGER NOT NULL,"
+	" dnsmasq_start_time INTEGER NOT NULL, boot_id TEXT NOT NULL,"
+	" created_at INTEGER NOT NULL) STRICT;"
+	"CREATE TABLE desktop ("
+	" id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
+	" slot INTEGER NOT NULL UNIQUE CHECK (slot BETWEEN 1 AND 65535),"
+	" image_id TEXT NOT NULL REFERENCES image (id),"
+	" network_id TEXT REFERENCES network (id),"
+	" memory_mib INTEGER NOT NULL, vcpus INTEGER NOT NULL, disk_bytes INTEGER NOT NULL,"
+	" overlay TEXT NOT NULL UNIQUE, mac TEXT NOT NULL UNIQUE, ip INTEGER NOT NULL,"
+	" owner TEXT NOT NULL, profile TEXT NOT NULL, autostart INTEGER NOT NULL,"
+	" restart INTEGER NOT NULL CHECK (restart BETWEEN 0 AND 2), wanted INTEGER NOT NULL,"
+	" op INTEGER NOT NULL CHECK (op BETWEEN 0 AND 4), failed INTEGER NOT NULL,"
+	" state_reason TEXT NOT NULL, pid INTEGER NOT NULL, start_time INTEGER NOT NULL,"
+	" boot_id TEXT NOT NULL, started_at INTEGER NOT NULL, created_at INTEGER NOT NULL) STRICT;"
+	"CREATE INDEX desktop_image ON desktop (image_id);"
+	"CREATE INDEX desktop_network ON desktop (network_id);"
+	"CREATE TABLE job ("
+	" seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,"
+	" subject TEXT NOT NULL, state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 3),"
+	" done INTEGER NOT NULL, total INTEGER NOT NULL, unit TEXT NOT NULL, result TEXT,"
+	" err_code INTEGER NOT NULL, err_message TEXT NOT NULL,"
+	" created_at INTEGER NOT NULL, ended_at INTEGER NOT NULL) STRICT;"
+	"CREATE TABLE event ("
+	" seq INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, topic TEXT NOT NULL,"
+	" subject TEXT NOT NULL, data TEXT NOT NULL) STRICT;"
+	"CREATE TABLE idempotency ("
+	" caller TEXT NOT NULL, key TEXT NOT NULL, method TEXT NOT NULL, params_sha256 TEXT NOT NULL,"
+	" answer TEXT, created_at INTEGER NOT NULL, PRIMARY KEY (caller, key)) STRICT, WITHOUT ROWID;"
+	"CREATE INDEX idempotency_age ON idempotency (created_at);",
+};
+
+#define NEWEST ((int)ARRAY_LEN(migrations))
+
+static int read_version(struct db *db, int *ret, struct err *err)
+{
+	sqlite3_stmt *stmt;
+	if (sqlite3_prepare_v2(db->sqlite, "PRAGMA user_version", -1, &stmt, NULL) != SQLITE_OK)
+		return db_fail(db, "read the schema's version", err);
+	int stepped = sqlite3_step(stmt);
+	int version = sqlite3_column_int(stmt, 0);
+	sqlite3_finalize(stmt);
+	if (stepped != SQLITE_ROW)
+		return db_fail(db, "read the schema's version", err);
+	*ret = version;
+	return 0;
+}
+
+static int migrate_to(struct db *db, int version, struct err *err)
+{
+	char mark[64];
+	snprintf(mark, sizeof(mark), "PRAGMA user_version = %d", version);
+	if (db_begin(db, __func__, err) < 0)
+		return -1;
+	if (sqlite3_exec(db->sqlite, migrations[version - 1], NULL, NULL, NULL) != SQLITE_OK ||
+	    sqlite3_exec(db->sqlite, mark, NULL, NULL, NULL) != SQLITE_OK) {
+		db_fail(db, "bring the database up to date", err);
+		db_rollback(db);
+		return -1;
+	}
+	return db_commit(db, err);
+}
+
+int db_migrate(struct db *db, struct err *err)
+{
+	int version = 0;
+	if (read_version(db, &version, err) < 0)
+		return -1;
+	if (version > NEWEST)
+		return err_set(err, ERR_UNSUPPORTED,
+			       "a newer vdi-hostd wrote this database (schema %d, this one knows "
+			       "%d); install that version, or restore a backup",
+			       version, NEWEST);
+	for (version++; version <= NEWEST; version++)
+		if (migrate_to(db, version, err) < 0)
+			return -1;
+	return 0;
+}

@@ -1,0 +1,106 @@
+#include "vdi-hostd/db/network.h"
+
+#include "vdi-hostd/db/private.h"
+
+#define COLUMNS                                                                                    \
+	"id, name, kind, intent, slot, address, prefix, dnsmasq_pid, dnsmasq_start_time, boot_id," \
+	" created_at"
+
+static void bind(sqlite3_stmt *stmt, const struct db_network *row)
+{
+	db_bind_text(stmt, 1, row->id);
+	db_bind_text(stmt, 2, row->name);
+	db_bind_int(stmt, 3, row->kind);
+	db_bind_int(stmt, 4, row->intent);
+	db_bind_int(stmt, 5, row->slot);
+	db_bind_int(stmt, 6, row->address);
+	db_bind_int(stmt, 7, row->prefix);
+	db_bind_int(stmt, 8, row->dnsmasq_pid);
+	db_bind_int(stmt, 9, (int64_t)row->dnsmasq_start_time);
+	db_bind_text(stmt, 10, row->boot_id);
+	db_bind_int(stmt, 11, row->created_at);
+}
+
+static int read_row(sqlite3_stmt *stmt, struct db_network *ret, struct err *err)
+{
+	int kind, intent;
+	if (db_column_text(stmt, 0, ret->id, sizeof(ret->id)) < 0 ||
+	    db_column_text(stmt, 1, ret->name, sizeof(ret->name)) < 0 ||
+	    db_column_enum(stmt, 2, DB_NETWORK_USER, &kind) < 0 ||
+	    db_column_enum(stmt, 3, DB_INTENT_DELETE, &intent) < 0 ||
+	    db_column_text(stmt, 9, ret->boot_id, sizeof(ret->boot_id)) < 0)
+		return db_fail_row("network", err);
+	ret->kind = (enum db_network_kind)kind;
+	ret->intent = (enum db_intent)intent;
+	ret->slot = sqlite3_column_int64(stmt, 4);
+	ret->address = (uint32_t)sqlite3_column_int64(stmt, 5);
+	ret->prefix = sqlite3_column_int64(stmt, 6);
+	ret->dnsmasq_pid = sqlite3_column_int64(stmt, 7);
+	ret->dnsmasq_start_time = (uint64_t)sqlite3_column_int64(stmt, 8);
+	ret->created_at = sqlite3_column_int64(stmt, 10);
+	return 0;
+}
+
+int db_network_insert(struct db *db, const struct db_network *row, struct err *err)
+{
+	sqlite3_stmt *stmt;
+	if (db_prepare(db,
+		       "INSERT INTO network (" COLUMNS
+		       ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+		       &stmt, err) < 0)
+		return -1;
+	bind(stmt, row);
+	return db_run(db, stmt, "record the network", err);
+}
+
+int db_network_update(struct db *db, const struct db_network *row, struct err *err)
+{
+	sqlite3_stmt *stmt;
+	if (db_prepare(db,
+		       "UPDATE network SET name = ?2, kind = ?3, intent = ?4, slot = ?5,"
+		       " address = ?6, prefix = ?7, dnsmasq_pid = ?8, dnsmasq_start_time = ?9,"
+		       " boot_id = ?10, created_at = ?11 WHERE id = ?1",
+		       &stmt, err) < 0)
+		return -1;
+	bind(stmt, row);
+	return db_run_one(db, stmt, "record the network", err);
+}
+
+int db_network_delete(struct db *db, const char *id, struct err *err)
+{
+	sqlite3_stmt *stmt;
+	if (db_prepare(db, "DELETE FROM network WHERE id = ?1", &stmt, err) < 0)
+		return -1;
+	db_bind_text(stmt, 1, id);
+	return db_run_one(db, stmt, "delete the network", err);
+}
+
+int db_network_free_slot(struct db *db, int64_t *ret, struct err *err)
+{
+	static const char sql[] =
+		"SELECT min(slot) FROM (SELECT 1 AS slot UNION SELECT slot + 1 FROM network)"
+		" WHERE slot NOT IN (SELECT slot FROM network)";
+	return db_free_slot(db, sql, "network", ret, err);
+}
+
+struct walk {
+	int (*cb)(void *data, const struct db_network *row);
+	void *data;
+};
+
+static int walk_row(void *ctx, sqlite3_stmt *stmt, struct err *err)
+{
+	struct walk *walk = ctx;
+	struct db_network row;
+	return read_row(stmt, &row, err) < 0 ? -1 : walk->cb(walk->data, &row);
+}
+
+int db_network_each(struct db *db, int (*cb)(void *data, const struct db_network *row), void *data,
+		    struct err *err)
+{
+	sqlite3_stmt *stmt;
+	struct walk walk = {cb, data};
+	if (db_prepare(db, "SELECT " COLUMNS " FROM network ORDER BY name", &stmt, err) < 0)
+		return -1;
+	return db_each(db, stmt, "read the networks", walk_row, &walk, err);
+}
