@@ -8,6 +8,14 @@
 
 #include "base/err.h"
 
+/*
+ * Desktops' QEMUs run under CONFIG_UID_BASE + slot (slots are 1 to 65535), qemu-img under
+ * CONFIG_UID_BASE itself. Where others take theirs: accounts below 65536; systemd 61184 to 65519
+ * and 524288 to 1879048191 (systemd.io/UIDS-GIDS); subordinate uids from 100000; SSSD and FreeIPA
+ * 200000 to 2000200000. Some tools keep uids in 31 bits.
+ */
+#define CONFIG_UID_BASE 2100000000
+
 enum config_accel { CONFIG_ACCEL_AUTO, CONFIG_ACCEL_KVM, CONFIG_ACCEL_TCG };
 
 struct config {
@@ -31,10 +39,19 @@ struct config {
 	int64_t ticket_ttl_s;
 };
 
-/** config_defaults() - @rootless: XDG folders and the caller's own uid */
+/**
+ * config_defaults() - @rootless: XDG folders, the caller's own uid, no user and group to change to
+ *
+ * Structs that are equal are so for memcmp(3), too.
+ */
 int config_defaults(struct config *ret, bool rootless, struct err *err) warn_unused;
 /** config_load() - read a file over what is in @config; errors name file, line and key */
 int config_load(struct config *config, const char *path, struct err *err) warn_unused;
-/** config_parse() - the same from memory (the fuzz target's door); @name is named in errors */
+/**
+ * config_parse() - the same from memory (the fuzz target's door); @name is named in errors
+ *
+ * On failure @config is untouched. A line may have up to 198 bytes. A key that stands twice is an
+ * error.
+ */
 int config_parse(struct config *config, const char *name, const char *text, size_t len,
 		 struct err *err) warn_unused;
