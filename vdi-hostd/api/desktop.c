@@ -6,34 +6,35 @@
 #include "vdi-hostd/broker/broker.h"
 #include "vdi-hostd/desktop/desktop.h"
 
-#define GIB (1LL << 30)
+#define GIB         (1LL << 30)
 #define CONSOLE_MAX (256 << 10)
 
 static const struct json_field desktop_fields[] = {
-	{ "id", JSON_FIELD_STRING, .doc = "UUID" },
-	{ "name", JSON_FIELD_NAME, .doc = "unique among desktops" },
-	{ "state", JSON_FIELD_ENUM, .values = desktop_state_names, .doc = "what it is doing" },
-	{ "state_reason", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
-	  .doc = "why it is in that state, where that is not plain: QEMU's last words" },
-	{ "image", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the image it is a clone of" },
-	{ "image_version", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "and which version" },
-	{ "network", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "where its NIC is" },
-	{ "memory_mib", JSON_FIELD_INT, .doc = "memory of the guest" },
-	{ "vcpus", JSON_FIELD_INT, .doc = "processors of the guest" },
-	{ "disk_bytes", JSON_FIELD_INT, .doc = "virtual size of the system disk" },
-	{ "mac", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its NIC's address" },
-	{ "ip", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
-	  .doc = "the address kept for it on its network; null on networks of kind user" },
-	{ "pid", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "of its QEMU" },
-	{ "owner", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "whose it is" },
-	{ "pool", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "always null: there are no pools yet" },
-	{ "profile", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its hardware profile" },
-	{ "autostart", JSON_FIELD_BOOL, .doc = "started with the host" },
-	{ "restart", JSON_FIELD_ENUM, .values = desktop_restart_names,
-	  .doc = "what happens when it ends" },
-	{ "started_at", JSON_FIELD_TIME, JSON_FIELD_NULLABLE, .doc = "while it has a QEMU" },
-	{ "created_at", JSON_FIELD_TIME, .doc = "when it was made" },
-	{ 0 },
+	{"id", JSON_FIELD_STRING, .doc = "UUID"},
+	{"name", JSON_FIELD_NAME, .doc = "unique among desktops"},
+	{"state", JSON_FIELD_ENUM, .values = desktop_state_names, .doc = "what it is doing"},
+	{"state_reason", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
+	 .doc = "why it is in that state, where that is not plain: QEMU's last words"},
+	{"image", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the image it is a clone of"},
+	{"image_version", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "and which version"},
+	{"network", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "where its NIC is"},
+	{"memory_mib", JSON_FIELD_INT, .doc = "memory of the guest"},
+	{"vcpus", JSON_FIELD_INT, .doc = "processors of the guest"},
+	{"disk_bytes", JSON_FIELD_INT, .doc = "virtual size of the system disk"},
+	{"mac", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its NIC's address"},
+	{"ip", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
+	 .doc = "the address kept for it on its network; null on networks of kind user"},
+	{"pid", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "of its QEMU"},
+	{"owner", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "whose it is"},
+	{"pool", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
+	 .doc = "always null: there are no pools yet"},
+	{"profile", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its hardware profile"},
+	{"autostart", JSON_FIELD_BOOL, .doc = "started with the host"},
+	{"restart", JSON_FIELD_ENUM, .values = desktop_restart_names,
+	 .doc = "what happens when it ends"},
+	{"started_at", JSON_FIELD_TIME, JSON_FIELD_NULLABLE, .doc = "while it has a QEMU"},
+	{"created_at", JSON_FIELD_TIME, .doc = "when it was made"},
+	{0},
 };
 
 #define DESKTOP_FIELD(params)                                                                      \
@@ -67,29 +68,29 @@ struct create_params {
 };
 
 static const struct json_field create_fields[] = {
-	{ "name", JSON_FIELD_NAME, JSON_FIELD_REQUIRED, offsetof(struct create_params, name),
-	  .doc = "unique among desktops" },
-	{ "image", JSON_FIELD_REF, JSON_FIELD_REQUIRED, offsetof(struct create_params, image),
-	  .doc = "what it is a linked clone of: name (its newest published version), name:version or "
-		 "id" },
-	{ "network", JSON_FIELD_REF, 0, offsetof(struct create_params, network),
-	  .doc = "where its NIC is; without one it has no NIC" },
-	{ "memory_mib", JSON_FIELD_INT, 0, offsetof(struct create_params, memory_mib), 64,
-	  4LL << 20, 2048, .doc = "memory of the guest" },
-	{ "vcpus", JSON_FIELD_INT, 0, offsetof(struct create_params, vcpus), 1, 255, 2,
-	  .doc = "processors of the guest" },
-	{ "disk_gib", JSON_FIELD_INT, 0, offsetof(struct create_params, disk_gib), 1, 65536, 0,
-	  .doc = "size of the system disk, at least the image's; without it the image's" },
-	{ "profile", JSON_FIELD_NAME, 0, offsetof(struct create_params, profile),
-	  .doc = "hardware profile; `default` suits a desktop" },
-	{ "owner", JSON_FIELD_NAME, 0, offsetof(struct create_params, owner), .doc = "whose it is" },
-	{ "start", JSON_FIELD_BOOL, 0, offsetof(struct create_params, start),
-	  .doc = "start it at once" },
-	{ "autostart", JSON_FIELD_BOOL, 0, offsetof(struct create_params, autostart),
-	  .doc = "start it with the host" },
-	{ "restart", JSON_FIELD_ENUM, 0, offsetof(struct create_params, restart),
-	  .values = desktop_restart_names, .doc = "what happens when it ends" },
-	{ 0 },
+	{"name", JSON_FIELD_NAME, JSON_FIELD_REQUIRED, offsetof(struct create_params, name),
+	 .doc = "unique among desktops"},
+	{"image", JSON_FIELD_REF, JSON_FIELD_REQUIRED, offsetof(struct create_params, image),
+	 .doc = "what it is a linked clone of: name (its newest published version), name:version or "
+		"id"},
+	{"network", JSON_FIELD_REF, 0, offsetof(struct create_params, network),
+	 .doc = "where its NIC is; without one it has no NIC"},
+	{"memory_mib", JSON_FIELD_INT, 0, offsetof(struct create_params, memory_mib), 64, 4LL << 20,
+	 2048, .doc = "memory of the guest"},
+	{"vcpus", JSON_FIELD_INT, 0, offsetof(struct create_params, vcpus), 1, 255, 2,
+	 .doc = "processors of the guest"},
+	{"disk_gib", JSON_FIELD_INT, 0, offsetof(struct create_params, disk_gib), 1, 65536, 0,
+	 .doc = "size of the system disk, at least the image's; without it the image's"},
+	{"profile", JSON_FIELD_NAME, 0, offsetof(struct create_params, profile),
+	 .doc = "hardware profile; `default` suits a desktop"},
+	{"owner", JSON_FIELD_NAME, 0, offsetof(struct create_params, owner), .doc = "whose it is"},
+	{"start", JSON_FIELD_BOOL, 0, offsetof(struct create_params, start),
+	 .doc = "start it at once"},
+	{"autostart", JSON_FIELD_BOOL, 0, offsetof(struct create_params, autostart),
+	 .doc = "start it with the host"},
+	{"restart", JSON_FIELD_ENUM, 0, offsetof(struct create_params, restart),
+	 .values = desktop_restart_names, .doc = "what happens when it ends"},
+	{0},
 };
 
 static void start_created(void *data, struct desktop *desktop, const struct err *err)
@@ -145,7 +146,7 @@ struct ref_params {
 	const char *desktop;
 };
 
-static const struct json_field ref_fields[] = { DESKTOP_FIELD(ref_params), { 0 } };
+static const struct json_field ref_fields[] = {DESKTOP_FIELD(ref_params), {0}};
 
 static struct api_token desktop_get(struct api_call *call, const void *data)
 {
@@ -166,17 +167,17 @@ struct update_params {
 
 static const struct json_field update_fields[] = {
 	DESKTOP_FIELD(update_params),
-	{ "name", JSON_FIELD_NAME, 0, offsetof(struct update_params, name), .doc = "a new name" },
-	{ "owner", JSON_FIELD_NAME, 0, offsetof(struct update_params, owner), .doc = "whose it is" },
-	{ "memory_mib", JSON_FIELD_INT, 0, offsetof(struct update_params, memory_mib), 64, 4LL << 20,
-	  .doc = "counts from the next start" },
-	{ "vcpus", JSON_FIELD_INT, 0, offsetof(struct update_params, vcpus), 1, 255,
-	  .doc = "counts from the next start" },
-	{ "autostart", JSON_FIELD_BOOL, 0, offsetof(struct update_params, autostart),
-	  .doc = "start it with the host" },
-	{ "restart", JSON_FIELD_ENUM, 0, offsetof(struct update_params, restart),
-	  .values = desktop_restart_names, .doc = "what happens when it ends" },
-	{ 0 },
+	{"name", JSON_FIELD_NAME, 0, offsetof(struct update_params, name), .doc = "a new name"},
+	{"owner", JSON_FIELD_NAME, 0, offsetof(struct update_params, owner), .doc = "whose it is"},
+	{"memory_mib", JSON_FIELD_INT, 0, offsetof(struct update_params, memory_mib), 64, 4LL << 20,
+	 .doc = "counts from the next start"},
+	{"vcpus", JSON_FIELD_INT, 0, offsetof(struct update_params, vcpus), 1, 255,
+	 .doc = "counts from the next start"},
+	{"autostart", JSON_FIELD_BOOL, 0, offsetof(struct update_params, autostart),
+	 .doc = "start it with the host"},
+	{"restart", JSON_FIELD_ENUM, 0, offsetof(struct update_params, restart),
+	 .values = desktop_restart_names, .doc = "what happens when it ends"},
+	{0},
 };
 
 static struct api_token desktop_update_method(struct api_call *call, const void *data)
@@ -209,9 +210,9 @@ struct start_params {
 
 static const struct json_field start_fields[] = {
 	DESKTOP_FIELD(start_params),
-	{ "timeout_s", JSON_FIELD_INT, 0, offsetof(struct start_params, timeout_s), 1, 3600, 0,
-	  .doc = "how long it may take; without it as configured" },
-	{ 0 },
+	{"timeout_s", JSON_FIELD_INT, 0, offsetof(struct start_params, timeout_s), 1, 3600, 0,
+	 .doc = "how long it may take; without it as configured"},
+	{0},
 };
 
 static struct api_token desktop_start_method(struct api_call *call, const void *data)
@@ -226,7 +227,7 @@ static struct api_token desktop_start_method(struct api_call *call, const void *
 	return token;
 }
 
-static const char *const stop_modes[] = { "graceful", "force", NULL };
+static const char *const stop_modes[] = {"graceful", "force", NULL};
 
 struct stop_params {
 	const char *desktop;
@@ -236,12 +237,12 @@ struct stop_params {
 
 static const struct json_field stop_fields[] = {
 	DESKTOP_FIELD(stop_params),
-	{ "mode", JSON_FIELD_ENUM, 0, offsetof(struct stop_params, mode), .values = stop_modes,
-	  .doc = "graceful presses the power button and switches off once the time is over; force "
-		 "switches off" },
-	{ "timeout_s", JSON_FIELD_INT, 0, offsetof(struct stop_params, timeout_s), 1, 3600, 0,
-	  .doc = "how long the guest may take; without it as configured" },
-	{ 0 },
+	{"mode", JSON_FIELD_ENUM, 0, offsetof(struct stop_params, mode), .values = stop_modes,
+	 .doc = "graceful presses the power button and switches off once the time is over; force "
+		"switches off"},
+	{"timeout_s", JSON_FIELD_INT, 0, offsetof(struct stop_params, timeout_s), 1, 3600, 0,
+	 .doc = "how long the guest may take; without it as configured"},
+	{0},
 };
 
 static struct api_token desktop_stop_method(struct api_call *call, const void *data)
@@ -291,9 +292,9 @@ struct delete_params {
 
 static const struct json_field delete_fields[] = {
 	DESKTOP_FIELD(delete_params),
-	{ "force", JSON_FIELD_BOOL, 0, offsetof(struct delete_params, force),
-	  .doc = "switch it off first where it runs" },
-	{ 0 },
+	{"force", JSON_FIELD_BOOL, 0, offsetof(struct delete_params, force),
+	 .doc = "switch it off first where it runs"},
+	{0},
 };
 
 static struct api_token desktop_delete_method(struct api_call *call, const void *data)
@@ -311,10 +312,10 @@ static struct api_token desktop_delete_method(struct api_call *call, const void 
 /* desktop.screenshot, console.log, stats */
 
 static const struct json_field screenshot_result[] = {
-	{ "png", JSON_FIELD_STRING, .doc = "the picture, base64 (RFC 4648)" },
-	{ "width", JSON_FIELD_INT, .doc = "pixels" },
-	{ "height", JSON_FIELD_INT, .doc = "pixels" },
-	{ 0 },
+	{"png", JSON_FIELD_STRING, .doc = "the picture, base64 (RFC 4648)"},
+	{"width", JSON_FIELD_INT, .doc = "pixels"},
+	{"height", JSON_FIELD_INT, .doc = "pixels"},
+	{0},
 };
 
 static void answer_screenshot(void *data, const unsigned char *png, size_t len, int width,
@@ -328,7 +329,8 @@ static void answer_screenshot(void *data, const unsigned char *png, size_t len, 
 	size_t size = sodium_base64_encoded_len(len, sodium_base64_VARIANT_ORIGINAL);
 	_cleanup_free_ char *text = mem_calloc(size, 1);
 	sodium_bin2base64(text, size, png, len, sodium_base64_VARIANT_ORIGINAL);
-	api_reply(call, json_pack("{s:s, s:i, s:i}", "png", text, "width", width, "height", height));
+	api_reply(call,
+		  json_pack("{s:s, s:i, s:i}", "png", text, "width", width, "height", height));
 }
 
 static struct api_token desktop_screenshot_method(struct api_call *call, const void *data)
@@ -350,14 +352,14 @@ struct console_params {
 
 static const struct json_field console_fields[] = {
 	DESKTOP_FIELD(console_params),
-	{ "max_bytes", JSON_FIELD_INT, 0, offsetof(struct console_params, max_bytes), 1,
-	  CONSOLE_MAX, 64 << 10, .doc = "at most this much, from the end" },
-	{ 0 },
+	{"max_bytes", JSON_FIELD_INT, 0, offsetof(struct console_params, max_bytes), 1, CONSOLE_MAX,
+	 64 << 10, .doc = "at most this much, from the end"},
+	{0},
 };
 
 static const struct json_field console_result[] = {
-	{ "text", JSON_FIELD_STRING, .doc = "what is no UTF-8 stands as '?'" },
-	{ 0 },
+	{"text", JSON_FIELD_STRING, .doc = "what is no UTF-8 stands as '?'"},
+	{0},
 };
 
 /* A guest may print anything; JSON takes UTF-8 only, and jansson refuses NUL in json_string(). */
@@ -387,15 +389,15 @@ static struct api_token desktop_console_log_method(struct api_call *call, const 
 }
 
 static const struct json_field stats_result[] = {
-	{ "name", JSON_FIELD_NAME, .doc = "whose figures these are" },
-	{ "state", JSON_FIELD_ENUM, .values = desktop_state_names, .doc = "as desktop.get" },
-	{ "cpu_ms", JSON_FIELD_INT, .doc = "processor time that its QEMU took since it started" },
-	{ "memory_bytes", JSON_FIELD_INT, .doc = "memory of the host that its QEMU holds now" },
-	{ "memory_mib", JSON_FIELD_INT, .doc = "memory of the guest" },
-	{ "disk_bytes", JSON_FIELD_INT, .doc = "virtual size of the system disk" },
-	{ "disk_allocated_bytes", JSON_FIELD_INT, .doc = "what its overlay takes in the store" },
-	{ "uptime_s", JSON_FIELD_INT, .doc = "since it was started; 0 while stopped" },
-	{ 0 },
+	{"name", JSON_FIELD_NAME, .doc = "whose figures these are"},
+	{"state", JSON_FIELD_ENUM, .values = desktop_state_names, .doc = "as desktop.get"},
+	{"cpu_ms", JSON_FIELD_INT, .doc = "processor time that its QEMU took since it started"},
+	{"memory_bytes", JSON_FIELD_INT, .doc = "memory of the host that its QEMU holds now"},
+	{"memory_mib", JSON_FIELD_INT, .doc = "memory of the guest"},
+	{"disk_bytes", JSON_FIELD_INT, .doc = "virtual size of the system disk"},
+	{"disk_allocated_bytes", JSON_FIELD_INT, .doc = "what its overlay takes in the store"},
+	{"uptime_s", JSON_FIELD_INT, .doc = "since it was started; 0 while stopped"},
+	{0},
 };
 
 static struct api_token desktop_stats_method(struct api_call *call, const void *data)
@@ -409,7 +411,7 @@ static struct api_token desktop_stats_method(struct api_call *call, const void *
 
 /* desktop.connect */
 
-static const char *const protocols[] = { "spice", "rdp", NULL };
+static const char *const protocols[] = {"spice", "rdp", NULL};
 
 struct connect_params {
 	const char *desktop, *user;
@@ -418,20 +420,20 @@ struct connect_params {
 
 static const struct json_field connect_fields[] = {
 	DESKTOP_FIELD(connect_params),
-	{ "protocol", JSON_FIELD_ENUM, 0, offsetof(struct connect_params, protocol),
-	  .values = protocols, .doc = "rdp is not there yet" },
-	{ "user", JSON_FIELD_NAME, 0, offsetof(struct connect_params, user),
-	  .doc = "for whom; kept for the record" },
-	{ 0 },
+	{"protocol", JSON_FIELD_ENUM, 0, offsetof(struct connect_params, protocol),
+	 .values = protocols, .doc = "rdp is not there yet"},
+	{"user", JSON_FIELD_NAME, 0, offsetof(struct connect_params, user),
+	 .doc = "for whom; kept for the record"},
+	{0},
 };
 
 static const struct json_field connect_result[] = {
-	{ "protocol", JSON_FIELD_ENUM, .values = protocols, .doc = "as asked" },
-	{ "expires_at", JSON_FIELD_TIME, .doc = "until when the file opens the screen" },
-	{ "file_name", JSON_FIELD_STRING, .doc = "what to call the file" },
-	{ "file", JSON_FIELD_STRING, JSON_FIELD_SECRET,
-	  .doc = "text of a .vv file that remote-viewer opens as it is" },
-	{ 0 },
+	{"protocol", JSON_FIELD_ENUM, .values = protocols, .doc = "as asked"},
+	{"expires_at", JSON_FIELD_TIME, .doc = "until when the file opens the screen"},
+	{"file_name", JSON_FIELD_STRING, .doc = "what to call the file"},
+	{"file", JSON_FIELD_STRING, JSON_FIELD_SECRET,
+	 .doc = "text of a .vv file that remote-viewer opens as it is"},
+	{0},
 };
 
 static void answer_way(void *data, const struct broker_way *way, const struct err *err)
@@ -467,35 +469,35 @@ static struct api_token desktop_connect_method(struct api_call *call, const void
 #define CHANGES (API_MUTATES | API_NAMED)
 
 const struct api_method api_desktop_methods[] = {
-	{ "desktop.create", API_ROLE_ADMIN, CHANGES, create_fields, sizeof(struct create_params),
-	  desktop_fields, desktop_create, "Make a desktop: a linked clone of an image." },
-	{ "desktop.list", API_ROLE_OPERATOR, API_LIST, NULL, 0, desktop_fields, desktop_list,
-	  "List the desktops." },
-	{ "desktop.get", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
-	  desktop_fields, desktop_get, "Show one desktop." },
-	{ "desktop.update", API_ROLE_ADMIN, CHANGES, update_fields, sizeof(struct update_params),
-	  desktop_fields, desktop_update_method, "Change a desktop; what is left out stays." },
-	{ "desktop.start", API_ROLE_OPERATOR, CHANGES, start_fields, sizeof(struct start_params),
-	  desktop_fields, desktop_start_method, "Start a desktop; answers when it runs." },
-	{ "desktop.stop", API_ROLE_OPERATOR, CHANGES, stop_fields, sizeof(struct stop_params),
-	  desktop_fields, desktop_stop_method, "Stop a desktop; answers when it is off." },
-	{ "desktop.reset", API_ROLE_OPERATOR, CHANGES, ref_fields, sizeof(struct ref_params),
-	  desktop_fields, desktop_reset_method, "Press a desktop's reset button." },
-	{ "desktop.pause", API_ROLE_OPERATOR, CHANGES, ref_fields, sizeof(struct ref_params),
-	  desktop_fields, desktop_pause_method, "Halt a desktop's processors." },
-	{ "desktop.resume", API_ROLE_OPERATOR, CHANGES, ref_fields, sizeof(struct ref_params),
-	  desktop_fields, desktop_resume_method, "Let a paused desktop go on." },
-	{ "desktop.delete", API_ROLE_ADMIN, CHANGES, delete_fields, sizeof(struct delete_params),
-	  NULL, desktop_delete_method, "Delete a desktop with its disk." },
-	{ "desktop.connect", API_ROLE_OPERATOR, API_MUTATES | API_NAMED, connect_fields,
-	  sizeof(struct connect_params), connect_result, desktop_connect_method,
-	  "Open the way to a desktop's screen, starting it where it must." },
-	{ "desktop.screenshot", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
-	  screenshot_result, desktop_screenshot_method, "Picture a desktop's screen." },
-	{ "desktop.console.log", API_ROLE_OPERATOR, API_NAMED, console_fields,
-	  sizeof(struct console_params), console_result, desktop_console_log_method,
-	  "Show the end of what a desktop's serial console printed." },
-	{ "desktop.stats", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
-	  stats_result, desktop_stats_method, "Show what a desktop uses." },
-	{ 0 },
+	{"desktop.create", API_ROLE_ADMIN, CHANGES, create_fields, sizeof(struct create_params),
+	 desktop_fields, desktop_create, "Make a desktop: a linked clone of an image."},
+	{"desktop.list", API_ROLE_OPERATOR, API_LIST, NULL, 0, desktop_fields, desktop_list,
+	 "List the desktops."},
+	{"desktop.get", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
+	 desktop_fields, desktop_get, "Show one desktop."},
+	{"desktop.update", API_ROLE_ADMIN, CHANGES, update_fields, sizeof(struct update_params),
+	 desktop_fields, desktop_update_method, "Change a desktop; what is left out stays."},
+	{"desktop.start", API_ROLE_OPERATOR, CHANGES, start_fields, sizeof(struct start_params),
+	 desktop_fields, desktop_start_method, "Start a desktop; answers when it runs."},
+	{"desktop.stop", API_ROLE_OPERATOR, CHANGES, stop_fields, sizeof(struct stop_params),
+	 desktop_fields, desktop_stop_method, "Stop a desktop; answers when it is off."},
+	{"desktop.reset", API_ROLE_OPERATOR, CHANGES, ref_fields, sizeof(struct ref_params),
+	 desktop_fields, desktop_reset_method, "Press a desktop's reset button."},
+	{"desktop.pause", API_ROLE_OPERATOR, CHANGES, ref_fields, sizeof(struct ref_params),
+	 desktop_fields, desktop_pause_method, "Halt a desktop's processors."},
+	{"desktop.resume", API_ROLE_OPERATOR, CHANGES, ref_fields, sizeof(struct ref_params),
+	 desktop_fields, desktop_resume_method, "Let a paused desktop go on."},
+	{"desktop.delete", API_ROLE_ADMIN, CHANGES, delete_fields, sizeof(struct delete_params),
+	 NULL, desktop_delete_method, "Delete a desktop with its disk."},
+	{"desktop.connect", API_ROLE_OPERATOR, API_MUTATES | API_NAMED, connect_fields,
+	 sizeof(struct connect_params), connect_result, desktop_connect_method,
+	 "Open the way to a desktop's screen, starting it where it must."},
+	{"desktop.screenshot", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
+	 screenshot_result, desktop_screenshot_method, "Picture a desktop's screen."},
+	{"desktop.console.log", API_ROLE_OPERATOR, API_NAMED, console_fields,
+	 sizeof(struct console_params), console_result, desktop_console_log_method,
+	 "Show the end of what a desktop's serial console printed."},
+	{"desktop.stats", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
+	 stats_result, desktop_stats_method, "Show what a desktop uses."},
+	{0},
 };
