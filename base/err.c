@@ -19,16 +19,34 @@ static const char *const code_names[] = {
 
 _Static_assert(ARRAY_LEN(code_names) == ERR_INTERNAL + 1, "a code lacks its name");
 
-static void fill(struct err *err, enum err_code code, int sys, const char *fmt, va_list args)
+/* A text that was cut must not end within a character: JSON takes whole ones only. */
+static void trim_cut(char *text, size_t size)
+{
+	size_t len = strlen(text), tail = 0;
+	if (len + 1 < size)
+		return;
+	while (tail < 3 && tail < len && ((unsigned char)text[len - 1 - tail] & 0xc0) == 0x80)
+		tail++;
+	if (tail >= len)
+		return;
+	unsigned char lead = (unsigned char)text[len - 1 - tail];
+	size_t wanted = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : lead >= 0xc0 ? 1 : 0;
+	if (tail < wanted)
+		text[len - 1 - tail] = '\0';
+}
+
+printf_like(4, 0) static void fill(struct err *err, enum err_code code, int sys, const char *fmt,
+				   va_list args)
 {
 	err->code = code;
 	err->sys = sys;
 	err->field[0] = '\0';
 	vsnprintf(err->msg, sizeof(err->msg), fmt, args);
-	if (sys == 0)
-		return;
-	size_t len = strlen(err->msg);
-	snprintf(err->msg + len, sizeof(err->msg) - len, ": %s", strerror(sys));
+	if (sys != 0) {
+		size_t len = strlen(err->msg);
+		snprintf(err->msg + len, sizeof(err->msg) - len, ": %s", strerror(sys));
+	}
+	trim_cut(err->msg, sizeof(err->msg));
 }
 
 int err_set(struct err *err, enum err_code code, const char *fmt, ...)
@@ -51,6 +69,7 @@ int err_set_field(struct err *err, const char *field, const char *fmt, ...)
 	fill(err, ERR_INVALID, 0, fmt, args);
 	va_end(args);
 	snprintf(err->field, sizeof(err->field), "%s", field);
+	trim_cut(err->field, sizeof(err->field));
 	return -1;
 }
 
@@ -84,6 +103,7 @@ int err_prefix(struct err *err, const char *fmt, ...)
 		memcpy(err->msg + len, rest, more);
 		err->msg[len + more] = '\0';
 	}
+	trim_cut(err->msg, sizeof(err->msg));
 	return -1;
 }
 
