@@ -28,7 +28,11 @@ struct conn {
 	void *data;
 
 	uv_poll_t poll;
-	uv_prepare_t turn; /* once a turn of the loop: what was held back, then what was queued */
+	/*
+	 * Once a turn of the loop: what was held back, then what was queued. Idle rather than
+	 * prepare, because one that is started while its like run must not wait for the next event.
+	 */
+	uv_idle_t turn;
 	int open_handles;
 	int events;
 	bool paused, ended, closing;
@@ -65,14 +69,20 @@ static void buffer_drop(struct buffer *buffer, size_t n)
 	buffer->len -= n;
 	if (buffer->len > 0)
 		memmove(buffer->bytes, buffer->bytes + n, buffer->len);
-	else if (buffer->size > IDLE_BUFFER_MAX) {
+	if (buffer->size <= IDLE_BUFFER_MAX || buffer->len > buffer->size / 4)
+		return;
+	if (buffer->len == 0) {
 		free(buffer->bytes);
 		*buffer = (struct buffer){0};
+	} else {
+		/* a peer that sends by drops holds no more than what it sent */
+		buffer->size = buffer->len > IDLE_BUFFER_MAX ? buffer->len : IDLE_BUFFER_MAX;
+		buffer->bytes = mem_realloc(buffer->bytes, buffer->size, 1);
 	}
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events);
-static void on_turn(uv_prepare_t *turn);
+static void on_turn(uv_idle_t *turn);
 
 static void watch(struct conn *conn)
 {
@@ -98,7 +108,7 @@ static void end(struct conn *conn, const struct err *err)
 		return;
 	conn->ended = true;
 	watch(conn);
-	uv_prepare_stop(&conn->turn);
+	uv_idle_stop(&conn->turn);
 	conn->ops->end(conn, conn->data, err);
 }
 
@@ -276,10 +286,10 @@ static void flush(struct conn *conn)
 		conn->ops->drained(conn, conn->data);
 }
 
-static void on_turn(uv_prepare_t *turn)
+static void on_turn(uv_idle_t *turn)
 {
 	struct conn *conn = turn->data;
-	uv_prepare_stop(turn);
+	uv_idle_stop(turn);
 	deliver(conn);
 	flush(conn);
 }
@@ -321,7 +331,7 @@ int conn_open(uv_loop_t *loop, int fd, const struct conn_ops *ops, struct conn_l
 		free(conn);
 		return err_set_sys(err, ERR_IO, -failed, "cannot watch a socket");
 	}
-	uv_prepare_init(loop, &conn->turn);
+	uv_idle_init(loop, &conn->turn);
 	conn->poll.data = conn;
 	conn->turn.data = conn;
 	conn->open_handles = 2;
@@ -378,7 +388,7 @@ int conn_send(struct conn *conn, const char *bytes, size_t len, int fd, struct e
 	buffer_reserve(&conn->out, len);
 	memcpy(conn->out.bytes + conn->out.len, bytes, len);
 	conn->out.len += len;
-	uv_prepare_start(&conn->turn, on_turn);
+	uv_idle_start(&conn->turn, on_turn);
 	return 0;
 }
 
@@ -400,7 +410,7 @@ void conn_pause(struct conn *conn, bool paused)
 	watch(conn);
 	/* lines that were held back come in the loop's next turn */
 	if (!paused && !conn->ended && !conn->closing)
-		uv_prepare_start(&conn->turn, on_turn);
+		uv_idle_start(&conn->turn, on_turn);
 }
 
 size_t conn_queued(const struct conn *conn)

@@ -20,6 +20,7 @@ struct plan {
 	size_t n;
 	size_t at; /* FORWARD: the running step; BACK: one more than the running undo */
 	enum direction direction;
+	bool begun;
 	bool advancing; /* inside advance(): completions only set `completed` */
 	bool completed;
 	struct err err; /* the first failure */
@@ -117,7 +118,9 @@ static void complete(struct plan *plan)
 
 static void on_begin(uv_timer_t *timer)
 {
-	advance(timer->data);
+	struct plan *plan = timer->data;
+	plan->begun = true;
+	advance(plan);
 }
 
 static struct plan *plan_new(uv_loop_t *loop, const char *name, const struct plan_step *steps,
@@ -165,8 +168,12 @@ void plan_fail(struct plan *plan, const struct err *err)
 		return;
 	plan->err = *err;
 	plan->direction = BACK;
-	/* the failed step is undone too; a plan that had not begun has nothing to undo */
-	plan->at++;
+	/*
+	 * The step that runs is undone too. None runs before the begin, nor in a step's function
+	 * once that said it was done.
+	 */
+	if (plan->begun && !(plan->advancing && plan->completed))
+		plan->at++;
 	complete(plan);
 }
 

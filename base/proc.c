@@ -100,7 +100,11 @@ int proc_signal(int pidfd, int sig, struct err *err)
 bool proc_is_alive(int pidfd)
 {
 	struct pollfd poll_fd = {.fd = pidfd, .events = POLLIN};
-	return poll(&poll_fd, 1, 0) == 0;
+	int n;
+	do
+		n = poll(&poll_fd, 1, 0);
+	while (n < 0 && errno == EINTR);
+	return n == 0;
 }
 
 struct proc_watch {
