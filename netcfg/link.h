@@ -15,7 +15,7 @@
  * off on the bridge itself. What differs on a bridge that is there is set right, other IPv4
  * addresses on it are removed, its ports stay.
  *
- * Errors: ERR_CONFLICT when a link of that name is no bridge; ERR_EXISTS never; ERR_UNSUPPORTED
+ * Errors: ERR_CONFLICT when a link of that name is no bridge; ERR_UNSUPPORTED
  * without bridges in the kernel; ERR_DENIED without CAP_NET_ADMIN.
  */
 int netcfg_bridge_ensure(struct netcfg *netcfg, const char *name, struct in_addr address,
@@ -32,10 +32,10 @@ int netcfg_bridge_delete(struct netcfg *netcfg, const char *name, struct err *er
  * @ret_fd: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, close-on-exec, non-blocking; owned by the caller.
  *          The tap goes away with the last descriptor of it.
  *
- * An old tap of that name is replaced when nobody holds it, or it is persistent. IPv6 is off on the
- * tap. Errors: ERR_NOT_FOUND without the bridge; ERR_CONFLICT when a link of that name is no tap,
- * or @bridge is no bridge; ERR_BUSY while another process holds it (it is left alone then);
- * ERR_UNSUPPORTED without /dev/net/tun.
+ * An old tap of that name is replaced, whoever holds it: names are the caller's, so what is left
+ * under one is a leftover. IPv6 is off on the tap. Errors: ERR_NOT_FOUND without the bridge;
+ * ERR_CONFLICT when a link of that name is no tap, or @bridge is no bridge; ERR_BUSY when another
+ * process takes the name at this very moment; ERR_UNSUPPORTED without /dev/net/tun.
  */
 int netcfg_tap_create(struct netcfg *netcfg, const char *name, const char *bridge, int *ret_fd,
 		      struct err *err) warn_unused;
@@ -76,8 +76,8 @@ int netcfg_link_exists(struct netcfg *netcfg, const char *name, bool *ret,
  * @own:     the bridge whose own address and route do not count, or NULL
  *
  * Compared with every IPv4 address and every unicast, blackhole, unreachable or prohibit route of
- * the host, in all tables, but for default routes. Needs no privilege. Errors: ERR_CONFLICT; the
- * message names what is in the way.
+ * the host, in all tables, but for default routes (0.0.0.0/0, and the halves that VPNs use). Needs
+ * no privilege. Errors: ERR_CONFLICT; the message names what is in the way.
  */
 int netcfg_range_check(struct netcfg *netcfg, struct in_addr address, unsigned int prefix,
 		       const char *own, struct err *err) warn_unused;

@@ -1,0 +1,239 @@
+#include "netcfg/link.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+
+#include "tests/unit/netcfg/netns.h"
+
+static void test_bridge_is_made_as_asked(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	struct netcfg_link link, again;
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdibr1", &link, &err));
+	assert_string_equal(link.kind, "bridge");
+	assert_true(link.up);
+	assert_int_equal(link.mac[0], 0x02);
+	assert_true(netns_shows("ip -d link show vdibr1", "stp_state 0"));
+	assert_true(netns_shows("ip -d link show vdibr1", "forward_delay 0 "));
+	assert_true(netns_shows("ip -4 addr show vdibr1", "inet 10.9.8.1/24 brd 10.9.8.255"));
+	assert_false(netns_shows("ip addr show vdibr1", "inet6"));
+
+	/* once more: nothing changes */
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdibr1", &again, &err));
+	assert_memory_equal(&link, &again, sizeof(link));
+}
+
+static void test_bridge_is_mended(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	struct netcfg_link link;
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
+	netns_run("ip link set vdibr1 down");
+	netns_run("ip link set vdibr1 address 02:00:00:00:00:99");
+	netns_run("ip link set vdibr1 type bridge stp_state 1");
+	netns_run("ip addr add 10.9.8.7/24 dev vdibr1");
+	netns_run("ip addr add 192.168.77.1/24 dev vdibr1");
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdibr1", &link, &err));
+	assert_true(link.up);
+	assert_int_not_equal(link.mac[5], 0x99);
+	assert_true(netns_shows("ip -d link show vdibr1", "stp_state 0"));
+	assert_true(netns_shows("ip -4 addr show vdibr1", "inet 10.9.8.1/24"));
+	assert_false(netns_shows("ip -4 addr show vdibr1", "10.9.8.7"));
+	assert_false(netns_shows("ip -4 addr show vdibr1", "192.168.77.1"));
+
+	/* the wanted address as a secondary one goes with its primary and has to come back */
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.2"), 24, &err));
+	netns_run("ip addr add 10.9.8.3/24 dev vdibr1");
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.3"), 24, &err));
+	assert_true(netns_shows("ip -4 addr show vdibr1", "inet 10.9.8.3/24"));
+	assert_false(netns_shows("ip -4 addr show vdibr1", "10.9.8.2/"));
+}
+
+static void test_bridge_is_deleted(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	bool there = true;
+	assert_ok(netcfg_bridge_delete(netcfg, "vdibr1", &err));
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
+	assert_ok(netcfg_bridge_delete(netcfg, "vdibr1", &err));
+	assert_ok(netcfg_link_exists(netcfg, "vdibr1", &there, &err));
+	assert_false(there);
+	assert_ok(netcfg_bridge_delete(netcfg, "vdibr1", &err));
+}
+
+static void test_strangers_are_left_alone(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	int fd = -7;
+	netns_run("ip link add vdibr1 type veth peer name other");
+	assert_err(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err),
+		   ERR_CONFLICT);
+	assert_err(netcfg_bridge_delete(netcfg, "vdibr1", &err), ERR_CONFLICT);
+	assert_err(netcfg_tap_delete(netcfg, "vdibr1", &err), ERR_CONFLICT);
+	assert_err(netcfg_tap_create(netcfg, "vdi1n0", "vdibr1", &fd, &err), ERR_CONFLICT);
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr2", netns_ip("10.9.7.1"), 24, &err));
+	assert_err(netcfg_tap_create(netcfg, "other", "vdibr2", &fd, &err), ERR_CONFLICT);
+	assert_int_equal(fd, -7);
+	netns_run("ip link show vdibr1");
+	netns_run("ip link show other");
+}
+
+static void test_bad_names_and_addresses(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	bool there;
+	int fd = -7;
+	struct in_addr ip = netns_ip("10.9.8.1");
+	const char *const bad[] = {"", "vdibr6553512345x", "br 0", "../br0", "BR0"};
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		assert_err(netcfg_bridge_ensure(netcfg, bad[i], ip, 24, &err), ERR_INVALID);
+		assert_err(netcfg_bridge_delete(netcfg, bad[i], &err), ERR_INVALID);
+		assert_err(netcfg_tap_create(netcfg, bad[i], "vdibr1", &fd, &err), ERR_INVALID);
+		assert_err(netcfg_tap_create(netcfg, "vdi1n0", bad[i], &fd, &err), ERR_INVALID);
+		assert_err(netcfg_tap_delete(netcfg, bad[i], &err), ERR_INVALID);
+		assert_err(netcfg_link_exists(netcfg, bad[i], &there, &err), ERR_INVALID);
+	}
+	assert_err(netcfg_bridge_ensure(netcfg, "vdibr1", ip, 7, &err), ERR_INVALID);
+	assert_err(netcfg_bridge_ensure(netcfg, "vdibr1", ip, 31, &err), ERR_INVALID);
+	assert_err(netcfg_bridge_ensure(netcfg, "vdibr1", ip, 4000000000u, &err), ERR_INVALID);
+	assert_err(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.0"), 24, &err),
+		   ERR_INVALID);
+	assert_err(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.255"), 24, &err),
+		   ERR_INVALID);
+	assert_err(netcfg_link_get(netcfg, "vdibr1", &(struct netcfg_link){0}, &err),
+		   ERR_NOT_FOUND);
+	assert_int_equal(fd, -7);
+}
+
+static void test_tap_is_on_its_bridge(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	struct netcfg_link bridge, tap;
+	int fd = -1;
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdibr1", &bridge, &err));
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", "vdibr1", &fd, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &tap, &err));
+	assert_true(tap.up);
+	assert_true(tap.carrier);
+	assert_int_equal(tap.master, bridge.index);
+	assert_string_equal(tap.kind, "tun");
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+	struct ifreq req = {0};
+	assert_int_equal(ioctl(fd, TUNGETIFF, &req), 0);
+	assert_string_equal(req.ifr_name, "vdi1n0");
+	assert_int_equal(req.ifr_flags & (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_PERSIST),
+			 IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+
+	/* the bridge keeps its MAC, and the tap goes with its descriptor */
+	struct netcfg_link after;
+	assert_ok(netcfg_link_get(netcfg, "vdibr1", &after, &err));
+	assert_memory_equal(bridge.mac, after.mac, 6);
+	bool there = true;
+	close(fd);
+	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
+	assert_false(there);
+}
+
+static void test_tap_without_bridge(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	bool there = true;
+	int fd = -7;
+	assert_err(netcfg_tap_create(netcfg, "vdi1n0", "vdibr1", &fd, &err), ERR_NOT_FOUND);
+	assert_non_null(strstr(err.msg, "vdibr1"));
+	assert_int_equal(fd, -7);
+	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
+	assert_false(there);
+}
+
+static void test_tap_is_replaced(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	struct netcfg_link first, second;
+	int old = -1, fd = -1;
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
+
+	netns_run("ip tuntap add vdi1n0 mode tap");
+	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &first, &err));
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", "vdibr1", &old, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &second, &err));
+	assert_int_not_equal(first.index, second.index);
+
+	/* one that is held: its holder finds it gone */
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", "vdibr1", &fd, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &first, &err));
+	assert_int_not_equal(first.index, second.index);
+	char byte;
+	assert_int_equal(read(old, &byte, 1), -1);
+	assert_int_equal(errno, EBADFD);
+	close(old);
+	bool there = false;
+	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
+	assert_true(there);
+	close(fd);
+}
+
+static void test_tap_is_deleted_while_held(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	bool there = true;
+	int fd = -1;
+	assert_ok(netcfg_tap_delete(netcfg, "vdi1n0", &err));
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", "vdibr1", &fd, &err));
+	assert_ok(netcfg_tap_delete(netcfg, "vdi1n0", &err));
+	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
+	assert_false(there);
+	assert_ok(netcfg_tap_delete(netcfg, "vdi1n0", &err));
+	close(fd);
+}
+
+static void test_bridge_goes_from_under_its_taps(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	struct netcfg_link tap;
+	int fd = -1;
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", "vdibr1", &fd, &err));
+	assert_ok(netcfg_bridge_delete(netcfg, "vdibr1", &err));
+	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &tap, &err));
+	assert_int_equal(tap.master, 0);
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		netns_test(test_bridge_is_made_as_asked),
+		netns_test(test_bridge_is_mended),
+		netns_test(test_bridge_is_deleted),
+		netns_test(test_strangers_are_left_alone),
+		netns_test(test_bad_names_and_addresses),
+		netns_test(test_tap_is_on_its_bridge),
+		netns_test(test_tap_without_bridge),
+		netns_test(test_tap_is_replaced),
+		netns_test(test_tap_is_deleted_while_held),
+		netns_test(test_bridge_goes_from_under_its_taps),
+	};
+	netns_require();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
