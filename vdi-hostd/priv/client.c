@@ -60,7 +60,8 @@ static void deliver_first(struct priv *priv, const struct err *err)
 		priv->last = &priv->first;
 	if (!err && call->reply.err.code)
 		err = &call->reply.err;
-	call->cb(call->data, &call->reply, call->reply_fds, err);
+	if (call->cb)
+		call->cb(call->data, &call->reply, call->reply_fds, err);
 	close_fds(call->reply_fds, call->n_reply_fds);
 	call_free_fds(call);
 	free(call);

@@ -33,10 +33,13 @@ struct priv;
  * priv_fork() - split a process started as root in two; call before any thread or loop exists
  *
  * In the parent: becomes the privileged half and never returns; it ends when the other half does,
- * with the same exit status. In the child: drops to @config's uid and gid with no capabilities, and
- * returns the wire.
+ * with the same exit status (128 + the signal that ended it). SIGTERM, SIGHUP and SIGINT that it
+ * gets go on to the other half. In the child: drops to @config's uid and gid with no capabilities
+ * and no group but the one that /dev/kvm belongs to, and returns the wire. Should either half be
+ * killed, the other ends; the processes that were spawned go on.
  *
- * Hm: the daemon's pid that a supervisor watches is the parent's.
+ * The pid that a supervisor watches is the parent's, while sd_notify(3) messages come from the
+ * child (NotifyAccess=all).
  */
 int priv_fork(const struct priv_config *config, int *ret_fd, struct err *err) warn_unused;
 
@@ -60,7 +63,7 @@ typedef void (*priv_reply_cb)(void *data, const struct priv_reply *reply, int *f
  * priv_call() - send one request
  * @req: copied
  * @fds: @n_fds descriptors, sent along; the caller keeps its own
- * @cb:  fires exactly once, never inside this call
+ * @cb:  fires exactly once, never inside this call; may be NULL
  */
 void priv_call(struct priv *priv, const struct priv_request *req, const int *fds, size_t n_fds,
 	       priv_reply_cb cb, void *data);

@@ -15,23 +15,33 @@
 
 #define PRIV_SLOT_MAX 65535
 
+/*
+ * What each takes out of the union, and what comes back. Making is idempotent where a crash may
+ * repeat it, removing always. Signals: a process that is gone is no error; one that runs under
+ * another uid than the verb's is ERR_DENIED.
+ */
 enum priv_verb {
-	PRIV_PROBE = 1,     /* which kernel features are there */
-	PRIV_BRIDGE_ENSURE, /* bridge with its address, up; firewall of its network */
-	PRIV_BRIDGE_DELETE, /* bridge and firewall gone */
-	PRIV_TAP_CREATE, /* tap on a bridge -> its descriptor; an old one of that name is replaced
-			  */
-	PRIV_TAP_DELETE,
-	PRIV_DNSMASQ_SPAWN,  /* -> process */
-	PRIV_DNSMASQ_SIGNAL, /* SIGHUP, SIGTERM, SIGKILL */
-	PRIV_QEMU_SPAWN,     /* -> process */
-	PRIV_QEMU_SIGNAL,    /* SIGTERM, SIGKILL */
-	PRIV_REAP,           /* exit status of a process that was spawned and ended */
-	PRIV_CGROUP_DELETE,  /* a desktop's cgroup gone */
-	PRIV_IMG_SPAWN,      /* qemu-img convert: fds source, target, stdout, stderr -> process */
-	PRIV_IMG_SIGNAL,
+	PRIV_PROBE = 1,      /* nothing -> features */
+	PRIV_BRIDGE_ENSURE,  /* network: firewall of it, then bridge with its address, up */
+	PRIV_BRIDGE_DELETE,  /* slot: bridge and firewall gone */
+	PRIV_TAP_CREATE,     /* tap -> its descriptor; an old one of that name is replaced */
+	PRIV_TAP_DELETE,     /* tap; its network is not looked at */
+	PRIV_DNSMASQ_SPAWN,  /* network -> process; see below */
+	PRIV_DNSMASQ_SIGNAL, /* process: SIGHUP, SIGTERM, SIGKILL */
+	PRIV_QEMU_SPAWN,     /* qemu, descriptors as it says -> process */
+	PRIV_QEMU_SIGNAL,    /* process: SIGTERM, SIGKILL */
+	PRIV_REAP,           /* process that was spawned and ended -> wait_status; ERR_BUSY: runs */
+	PRIV_CGROUP_DELETE,  /* slot: a desktop's cgroup gone; ERR_BUSY while QEMU is in it */
+	PRIV_IMG_SPAWN,      /* img, descriptors source, target, stdout, stderr -> process */
+	PRIV_IMG_SIGNAL,     /* process (whatever its slot): SIGTERM, SIGKILL */
 	PRIV_VERBS_END,
 };
+
+/*
+ * dnsmasq runs as the unprivileged half's user with the few capabilities that it needs. That half
+ * makes <runtime_dir>/networks/<slot>/ and `hosts` in it (dhcp-hostsfile; SIGHUP reads it again);
+ * dnsmasq writes `leases` there. It logs to the daemon's stderr.
+ */
 
 enum priv_network_kind { PRIV_NETWORK_NAT = 1, PRIV_NETWORK_ISOLATED };
 
@@ -65,7 +75,15 @@ enum priv_img_format {
 	PRIV_IMG_VHDX
 };
 
-/** struct priv_img - source format in, qcow2 out, as qemu-img convert -p */
+/**
+ * struct priv_img - qemu-img convert -p
+ *
+ * @target_format: enum priv_img_format
+ * @compress: bool
+ *
+ * Source: a regular file, readable; target: a regular file open O_RDWR, overwritten. Progress comes
+ * as "    (12.34/100%)\r" on stdout.
+ */
 struct priv_img {
 	uint8_t source_format; /* enum priv_img_format */
 	uint8_t target_format;
@@ -102,8 +120,9 @@ enum {
 /**
  * struct priv_reply - @err.code is 0 on success
  *
- * Descriptors: TAP_CREATE the tap; *_SPAWN a pidfd. @wait_status as waitpid(2) gives it, -1 if
- * unknown (not a child of this half).
+ * Descriptors: TAP_CREATE the tap; *_SPAWN a pidfd. A *_SPAWN is answered when the program really
+ * runs; one that is missing or may not be executed is ERR_UNAVAILABLE. @wait_status as waitpid(2)
+ * gives it, -1 if unknown (not a child of this half, or asked for before).
  */
 struct priv_reply {
 	struct err err;

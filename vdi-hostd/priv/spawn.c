@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -310,4 +311,12 @@ int spawn_process(const struct spawn *spawn, struct spawned *ret, struct err *er
 	}
 	*ret = (struct spawned){pid, TAKE_FD(pidfd), start_time};
 	return 0;
+}
+
+int64_t spawn_kvm_group(void)
+{
+	struct stat st;
+	if (stat("/dev/kvm", &st) < 0 || (st.st_mode & 0060) != 0060 || st.st_gid == 0)
+		return -1;
+	return st.st_gid;
 }

@@ -64,3 +64,6 @@ struct spawned {
  * not executable), ERR_LIMIT, ERR_IO. A process that ends at once after exec is no error.
  */
 int spawn_process(const struct spawn *spawn, struct spawned *ret, struct err *err) warn_unused;
+
+/** spawn_kvm_group() - the group whose members may open /dev/kvm, or -1 */
+int64_t spawn_kvm_group(void);

@@ -1,11 +1,10 @@
 #include "vdi-hostd/priv/verbs.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "netcfg/netcfg.h"
 #include "vdi-hostd/priv/landlock.h"
 
 static int check_nothing(const struct priv_request *req, const int *fds, size_t n_fds,
@@ -24,20 +23,11 @@ static int check_slot(const struct priv_request *req, const int *fds, size_t n_f
 static int probe(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		 struct priv_reply *reply, int *reply_fds, struct err *err)
 {
-	static const struct {
-		const char *path;
-		uint32_t feature;
-	} devices[] = {
-		{"/dev/net/tun", PRIV_HAS_TUN},
-		{"/dev/vhost-net", PRIV_HAS_VHOST_NET},
-		{"/dev/kvm", PRIV_HAS_KVM_DEVICE},
-	};
-	uint32_t features = 0;
+	uint32_t features = verbs->kernel_features;
+	_cleanup_close_ int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
-	for (size_t i = 0; i < ARRAY_LEN(devices); i++) {
-		_cleanup_close_ int fd = open(devices[i].path, O_RDWR | O_CLOEXEC);
-		features |= fd >= 0 ? devices[i].feature : 0;
-	}
+	if (kvm >= 0)
+		features |= PRIV_HAS_KVM_DEVICE;
 	if (access(verbs->config.dnsmasq_binary, X_OK) == 0)
 		features |= PRIV_HAS_DNSMASQ;
 	if (landlock_is_there())
@@ -59,6 +49,12 @@ static int delete_cgroup(struct verbs *verbs, const struct priv_request *req, co
 static const struct verb table[PRIV_VERBS_END] = {
 	/* name, rootless, descriptors, check, run */
 	[PRIV_PROBE] = {"probe", true, 0, check_nothing, probe},
+	[PRIV_BRIDGE_ENSURE] = {"bridge-ensure", false, 0, verb_network_check, verb_bridge_ensure},
+	[PRIV_BRIDGE_DELETE] = {"bridge-delete", false, 0, check_slot, verb_bridge_delete},
+	[PRIV_TAP_CREATE] = {"tap-create", false, 0, verb_tap_check, verb_tap_create},
+	[PRIV_TAP_DELETE] = {"tap-delete", false, 0, verb_tap_check, verb_tap_delete},
+	[PRIV_DNSMASQ_SPAWN] = {"dnsmasq-spawn", false, 0, verb_network_check, verb_dnsmasq_spawn},
+	[PRIV_DNSMASQ_SIGNAL] = {"dnsmasq-signal", false, 0, verb_signal_check, verb_signal},
 	[PRIV_QEMU_SPAWN] = {"qemu-spawn", true, VERB_FDS_BY_SPEC, verb_qemu_check,
 			     verb_qemu_spawn},
 	[PRIV_QEMU_SIGNAL] = {"qemu-signal", true, 0, verb_signal_check, verb_signal},
@@ -115,4 +111,5 @@ void verbs_run(struct verbs *verbs, const struct priv_request *req, const int *f
 void verbs_done(struct verbs *verbs)
 {
 	children_done(&verbs->children);
+	netcfg_close(verbs->netcfg);
 }

@@ -16,8 +16,10 @@
 struct verbs {
 	struct priv_config config;
 	bool rootless;
+	uint32_t kernel_features; /* PRIV_HAS_*, found while there was the privilege to */
 	struct children children;
 	struct cgroup cgroup;
+	struct netcfg *netcfg; /* NULL: rootless */
 };
 
 struct verb {
@@ -65,6 +67,20 @@ int verb_signal(struct verbs *verbs, const struct priv_request *req, const int *
 int verb_reap_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err);
 int verb_reap(struct verbs *verbs, const struct priv_request *req, const int *fds,
 	      struct priv_reply *reply, int *reply_fds, struct err *err);
+
+int verb_network_check(const struct priv_request *req, const int *fds, size_t n_fds,
+		       struct err *err);
+int verb_tap_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err);
+int verb_bridge_ensure(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		       struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_bridge_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		       struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		    struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		    struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_dnsmasq_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		       struct priv_reply *reply, int *reply_fds, struct err *err);
 
 /** verb_reply_spawned() - put a started process into the reply and the table of children */
 void verb_reply_spawned(struct verbs *verbs, int pid, uint64_t start_time, int pidfd,

@@ -96,15 +96,6 @@ static uint64_t memory_limit_mib(const struct qemu_spec *spec)
 	return spec->accel == QEMU_ACCEL_TCG ? limit + 1024 : limit;
 }
 
-/* the group that may open /dev/kvm */
-static int64_t kvm_group(const struct qemu_spec *spec)
-{
-	struct stat st;
-	if (spec->accel != QEMU_ACCEL_KVM || stat("/dev/kvm", &st) < 0 || !(st.st_mode & S_IWGRP))
-		return -1;
-	return st.st_gid;
-}
-
 int verb_qemu_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err)
 {
@@ -134,7 +125,7 @@ int verb_qemu_spawn(struct verbs *verbs, const struct priv_request *req, const i
 		.drop = !verbs->rootless,
 		.uid = uid,
 		.gid = uid,
-		.extra_gid = kvm_group(spec),
+		.extra_gid = spec->accel == QEMU_ACCEL_KVM ? spawn_kvm_group() : -1,
 		.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, 4096}, {RLIMIT_NPROC, 1024}},
 		/* the last counts all processes of the uid: only with one of its own */
 		.n_limits = verbs->rootless ? 2 : 3,
