@@ -1,11 +1,14 @@
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -222,12 +225,133 @@ static void test_never_root(void **state)
 	assert_int_equal(priv_fork(&bad, &wire, &err), -1);
 }
 
+/* ---- what the privileged half keeps is enough for every verb ---- */
+
+struct work {
+	struct guest guest;
+	int img_fds[4];
+	char failed[ERR_MSG_MAX + 32]; /* shared with the half that works */
+};
+
+static bool do_verb(struct work *work, int wire, const struct priv_request *req, const int *fds,
+		    struct priv_reply *reply)
+{
+	int reply_fds[WIRE_FDS_MAX];
+	size_t n_fds = 0;
+
+	if (wire_send(wire, req, sizeof(*req), fds, req->n_fds) < 0 ||
+	    wire_receive(wire, reply, sizeof(*reply), reply_fds, &n_fds) != 1) {
+		snprintf(work->failed, sizeof(work->failed), "verb %u: no answer", req->verb);
+		return false;
+	}
+	if (req->verb == PRIV_IMG_SPAWN && n_fds == 1)
+		guest_await_end(reply_fds[0]);
+	for (size_t i = 0; i < n_fds; i++)
+		close(reply_fds[i]);
+	if (reply->err.code)
+		snprintf(work->failed, sizeof(work->failed), "verb %u: %s", req->verb,
+			 reply->err.msg);
+	return reply->err.code == 0;
+}
+
+static bool end_process(struct work *work, int wire, uint32_t verb, const struct priv_reply *of)
+{
+	struct priv_request req = {.verb = verb};
+	struct priv_reply reply;
+	req.u.process = (struct priv_process){7, of->pid, of->start_time, SIGKILL};
+	return do_verb(work, wire, &req, NULL, &reply);
+}
+
+static void do_all(struct work *work, int wire)
+{
+	struct priv_request req = {.verb = PRIV_BRIDGE_ENSURE};
+	struct priv_reply reply;
+
+	req.u.network = (struct priv_network){7, PRIV_NETWORK_NAT, 24, htonl(0x0a630001)};
+	if (!do_verb(work, wire, &req, NULL, &reply))
+		return;
+	req.verb = PRIV_DNSMASQ_SPAWN;
+	if (!do_verb(work, wire, &req, NULL, &reply) ||
+	    !end_process(work, wire, PRIV_DNSMASQ_SIGNAL, &reply))
+		return;
+	req = (struct priv_request){.verb = PRIV_TAP_CREATE};
+	req.u.tap = (struct priv_tap){7, 0, 7};
+	if (!do_verb(work, wire, &req, NULL, &reply))
+		return;
+	req.verb = PRIV_TAP_DELETE;
+	if (!do_verb(work, wire, &req, NULL, &reply) ||
+	    !do_verb(work, wire, &work->guest.req, work->guest.fds, &reply) ||
+	    !end_process(work, wire, PRIV_QEMU_SIGNAL, &reply))
+		return;
+	req = (struct priv_request){.verb = PRIV_IMG_SPAWN, .n_fds = 4};
+	req.u.img = (struct priv_img){PRIV_IMG_RAW, PRIV_IMG_QCOW2, 0};
+	if (!do_verb(work, wire, &req, work->img_fds, &reply))
+		return;
+	req = (struct priv_request){.verb = PRIV_REAP};
+	req.u.process = (struct priv_process){0, reply.pid, reply.start_time, 0};
+	if (!do_verb(work, wire, &req, NULL, &reply))
+		return;
+	if (reply.wait_status != 0)
+		snprintf(work->failed, sizeof(work->failed), "qemu-img: status %d",
+			 reply.wait_status);
+	req = (struct priv_request){.verb = PRIV_BRIDGE_DELETE, .u.slot = 7};
+	do_verb(work, wire, &req, NULL, &reply);
+}
+
+static void open_img_files(struct work *work)
+{
+	static const char *const names[] = {"source", "target", "progress", "errors"};
+	for (size_t i = 0; i < 4; i++) {
+		char path[128];
+		snprintf(path, sizeof(path), "%s/%s", work->guest.dir, names[i]);
+		work->img_fds[i] = open(path, (i ? O_RDWR : O_RDONLY) | O_CREAT | O_CLOEXEC, 0600);
+		assert_true(work->img_fds[i] >= 0);
+	}
+}
+
+static void test_enough_is_kept(void **state)
+{
+	struct work *work = mmap(NULL, sizeof(*work), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct priv_config here = config;
+	int status;
+
+	SKIP_UNLESS_ROOT();
+	guest_setup(&work->guest);
+	open_img_files(work);
+	strcpy(here.dnsmasq_binary, "/usr/sbin/dnsmasq");
+	strcpy(here.runtime_dir, work->guest.dir);
+	pid_t pid = fork();
+	if (pid == 0) {
+		int wire;
+		struct err err;
+		if (unshare(CLONE_NEWNET) < 0)
+			_exit(77);
+		if (priv_fork(&here, &wire, &err) < 0)
+			_exit(1);
+		do_all(work, wire);
+		_exit(0);
+	}
+	status = await_status(pid);
+	for (size_t i = 0; i < 4; i++)
+		close(work->img_fds[i]);
+	guest_teardown(&work->guest);
+	if (WEXITSTATUS(status) == 77) {
+		print_message("no network namespaces here\n");
+		skip();
+	}
+	if (work->failed[0])
+		fail_msg("%s", work->failed);
+	assert_int_equal(WEXITSTATUS(status), 0);
+	munmap(work, sizeof(*work));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_dropped),       cmocka_unit_test(test_child_killed),
 		cmocka_unit_test(test_parent_killed), cmocka_unit_test(test_forwarded),
-		cmocka_unit_test(test_never_root),
+		cmocka_unit_test(test_never_root),    cmocka_unit_test(test_enough_is_kept),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
