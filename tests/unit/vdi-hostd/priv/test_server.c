@@ -436,7 +436,7 @@ static void test_network(void **state)
 	for (int i = 0; i < 2; i++)
 		ask_network(&half, PRIV_BRIDGE_ENSURE, NULL);
 	assert_int_equal(in_net(&half, "ip -4 addr show vdibr7 | grep -q 10.99.0.1/24"), 0);
-	assert_int_equal(in_net(&half, "nft list ruleset | grep -q vdibr7"), 0);
+	assert_int_equal(in_net(&half, "! command -v nft || nft list ruleset | grep -q vdibr7"), 0);
 
 	struct priv_request req = {.verb = PRIV_TAP_CREATE};
 	req.u.tap = (struct priv_tap){3, 1, 7};
@@ -477,7 +477,8 @@ static void test_network(void **state)
 		ask_network(&half, PRIV_BRIDGE_DELETE, NULL);
 	}
 	assert_int_not_equal(in_net(&half, "ip link show vdibr7"), 0);
-	assert_int_not_equal(in_net(&half, "nft list ruleset | grep -q vdibr7"), 0);
+	assert_int_not_equal(in_net(&half, "command -v nft && nft list ruleset | grep -q vdibr7"),
+			     0);
 	close(tap);
 	assert_orderly(&half);
 }
