@@ -93,7 +93,11 @@ void desktop_screenshot(struct desktop *desktop, desktop_screenshot_cb cb, void 
 		return;
 	}
 	_cleanup_close_ int fd = memfd_create("screenshot", MFD_CLOEXEC);
-	if (fd < 0) {
+	/* QEMU opens a descriptor of a set only with the very access mode it was opened with */
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	_cleanup_close_ int write_fd = fd < 0 ? -1 : open(path, O_WRONLY | O_CLOEXEC);
+	if (write_fd < 0) {
 		err_set_sys(&err, err_from_errno(errno), errno, "cannot make a memory file");
 		cb(data, NULL, 0, 0, 0, &err);
 		return;
@@ -103,7 +107,7 @@ void desktop_screenshot(struct desktop *desktop, desktop_screenshot_cb cb, void 
 	shot->fd = TAKE_FD(fd);
 	shot->cb = cb;
 	shot->data = data;
-	qmp_execute_fd(desktop->qmp, "add-fd", NULL, shot->fd, 0, on_fd_added, shot);
+	qmp_execute_fd(desktop->qmp, "add-fd", NULL, write_fd, 0, on_fd_added, shot);
 }
 
 int desktop_console_log(struct desktop *desktop, size_t max, char **ret, size_t *ret_len,
