@@ -298,6 +298,9 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 {
 	struct conn *conn = poll->data;
 	struct err err;
+	/* on an error libuv stops watching by itself, though there may be bytes before it */
+	if (status < 0)
+		conn->events = 0;
 	if (status < 0 || (events & UV_READABLE)) {
 		ssize_t n = receive(conn);
 		if (n > 0) {
@@ -315,6 +318,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 	}
 	if (events & UV_WRITABLE)
 		flush(conn);
+	watch(conn);
 }
 
 int conn_open(uv_loop_t *loop, int fd, const struct conn_ops *ops, struct conn_limits limits,

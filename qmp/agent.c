@@ -1,5 +1,6 @@
 #include "qmp/agent.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 #include "qmp/wire.h"
 
 /* An absent agent leaves each attempt's sync lying in the kernel's buffer and then here. */
-#define SEND_QUEUE_MAX (1u << 20)
+#define SEND_QUEUE_MAX (64u << 10)
 #define DELIMITER      0xFF
 
 /*
@@ -236,6 +237,9 @@ static void conn_line(struct conn *conn, void *data, char *line, size_t len)
 static void conn_end(struct conn *conn, void *data, const struct err *end)
 {
 	struct err err = *end;
+	/* QEMU went with bytes of ours unread, such as the syncs that no agent took */
+	if (err.sys == ECONNRESET)
+		err.code = ERR_UNAVAILABLE;
 	err_prefix(&err, "guest agent");
 	agent_fail(data, &err);
 }

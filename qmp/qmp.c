@@ -296,6 +296,9 @@ static void conn_line(struct conn *conn, void *data, char *line, size_t len)
 static void conn_end(struct conn *conn, void *data, const struct err *end)
 {
 	struct err err = *end;
+	/* QEMU reads no further than a command's brace, so its end leaves our newline unread */
+	if (err.sys == ECONNRESET)
+		err.code = ERR_UNAVAILABLE;
 	err_prefix(&err, "QMP");
 	qmp_fail(data, &err);
 }

@@ -500,6 +500,27 @@ static void test_execute_after_the_end(void **state)
 	expect_err(client, &late, ERR_UNAVAILABLE);
 }
 
+/* QEMU answers "quit" and goes, the end of the command unread: the answer still comes, then an end.
+ */
+static void test_last_words(void **state)
+{
+	struct client *client = *state;
+	struct answer answer = {0};
+	negotiate(client);
+	qmp_execute(client->qmp, "quit", NULL, 0, on_answer, &answer);
+	long id = expect_command(client, "quit");
+	qmp_execute(client->qmp, "cont", NULL, 0, NULL, NULL);
+	qmp_peer_run(&client->peer, 2);
+	char text[64];
+	snprintf(text, sizeof(text), "{\"return\":{},\"id\":%ld}\n", id);
+	assert_true(send(client->peer.fd, text, strlen(text), MSG_NOSIGNAL) > 0);
+	close(TAKE_FD(client->peer.fd));
+	assert_true(qmp_peer_wait(&client->peer, &client->closed));
+	assert_int_equal(client->err.code, ERR_UNAVAILABLE);
+	assert_non_null(answer.result);
+	json_decref(answer.result);
+}
+
 static void test_fd(void **state)
 {
 	struct client *client = *state;
@@ -637,6 +658,7 @@ int main(void)
 		TEST(test_close_in_expiry),
 		TEST(test_execute_in_answer),
 		TEST(test_execute_after_the_end),
+		TEST(test_last_words),
 		TEST(test_fd),
 		TEST(test_bad_fd_and_args),
 		TEST(test_event_flood),
