@@ -1,0 +1,139 @@
+/* Commands that are one request: "noun verb ..." and "call". */
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json_line.h"
+#include "base/mem.h"
+#include "vdictl/args.h"
+#include "vdictl/client.h"
+#include "vdictl/follow.h"
+#include "vdictl/method.h"
+#include "vdictl/output.h"
+#include "vdictl/vdictl.h"
+
+/* The file behind `path` goes along opened, so that the daemon need not be able to read it. */
+static int take_file(json_t *method, json_t *params, int *ret_fd, struct err *err)
+{
+	const char *path = json_string_value(json_object_get(params, "path"));
+	if (!method_has(method, "file") || !path)
+		return 0;
+	if (args_open_file(path, ret_fd, err) < 0)
+		return -1;
+	json_object_del(params, "path");
+	return 0;
+}
+
+/* The whole list: pages are asked for until there are no more. */
+static int call_list(struct vdictl *vdictl, const char *name, json_t *params, json_t **ret,
+		     struct err *err)
+{
+	_cleanup_json_ json_t *all = NULL;
+	bool one_page = json_object_get(params, "limit") || json_object_get(params, "cursor");
+	for (;;) {
+		_cleanup_json_ json_t *page = NULL;
+		if (client_call(vdictl->client, name, params, -1, &page, err) < 0)
+			return -1;
+		if (!all)
+			all = json_incref(page);
+		else
+			json_array_extend(json_object_get(all, "items"),
+					  json_object_get(page, "items"));
+		json_t *next = json_object_get(page, "next");
+		if (one_page || !json_is_string(next))
+			break;
+		json_object_set(params, "cursor", next);
+	}
+	if (!one_page && json_object_get(all, "next"))
+		json_object_set_new(all, "next", json_null());
+	*ret = TAKE_PTR(all);
+	return 0;
+}
+
+static int finish_job(struct vdictl *vdictl, json_t *method, json_t *answer, bool wait)
+{
+	const char *id = json_string_value(json_object_get(answer, "job"));
+	_cleanup_json_ json_t *job = NULL;
+	struct err err;
+	if (!wait || !id) {
+		if (vdictl->options.json || !id)
+			output_json(answer);
+		else
+			puts(id);
+		return output_flush(STATUS_DONE);
+	}
+	if (follow_job(vdictl, id, &job, &err) < 0)
+		return vdictl_report(vdictl, &err);
+	json_t *result = json_object_get(job, "result");
+	return output_result(vdictl, method, vdictl->options.json ? job : result);
+}
+
+static int run(struct vdictl *vdictl, json_t *method, json_t *params)
+{
+	struct err err;
+	_cleanup_close_ int fd = -1;
+	_cleanup_json_ json_t *result = NULL;
+	json_t *wait = json_object_get(params, "wait");
+	bool is_job = method_has(method, "job"), waits = !wait || json_is_true(wait);
+	const char *name = method_name(method);
+
+	if (output_check(vdictl, method, &err) < 0 || take_file(method, params, &fd, &err) < 0)
+		return vdictl_report(vdictl, &err);
+	if (is_job) /* the waiting is done here, to show how far it is */
+		json_object_del(params, "wait");
+	int failed = method_has(method, "list")
+			     ? call_list(vdictl, name, params, &result, &err)
+			     : client_call(vdictl->client, name, params, fd, &result, &err);
+	if (failed)
+		return vdictl_report(vdictl, &err);
+	return is_job ? finish_job(vdictl, method, result, waits)
+		      : output_result(vdictl, method, result);
+}
+
+static int words_before_flags(int argc, char **argv)
+{
+	int n = 0;
+	while (n < argc && strncmp(argv[n], "--", 2) != 0)
+		n++;
+	return n;
+}
+
+int command_method(struct vdictl *vdictl, int argc, char **argv)
+{
+	struct err err;
+	int used = 0;
+	if (vdictl_discover(vdictl, &err) < 0)
+		return vdictl_report(vdictl, &err);
+	json_t *method = method_find(vdictl->discover, words_before_flags(argc, argv), argv, &used);
+	if (!method) {
+		err_set(&err, ERR_INVALID, "there is no command '%s%s%s'; 'vdictl help' lists them",
+			argv[0], argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
+		return vdictl_report(vdictl, &err);
+	}
+	if (strcmp(method_name(method), "events.subscribe") == 0)
+		return command_watch(vdictl, argc - used, argv + used);
+	_cleanup_json_ json_t *params = NULL;
+	if (args_read(method, argc - used, argv + used, &params, &err) < 0)
+		return vdictl_report(vdictl, &err);
+	return run(vdictl, method, params);
+}
+
+int command_call(struct vdictl *vdictl, int argc, char **argv)
+{
+	struct err err;
+	_cleanup_json_ json_t *params = NULL, *result = NULL;
+	if (argc < 1 || argc > 2) {
+		err_set(&err, ERR_INVALID, "say: vdictl call METHOD ['{\"key\": \"value\"}']");
+		return vdictl_report(vdictl, &err);
+	}
+	if (argc == 2 &&
+	    json_line_parse(argv[1], strlen(argv[1]), JSON_LINE_DEPTH_MAX, &params, &err) < 0) {
+		err_prefix(&err, "the parameters");
+		return vdictl_report(vdictl, &err);
+	}
+	if (vdictl_connect(vdictl, &err) < 0 ||
+	    client_call(vdictl->client, argv[0], params, -1, &result, &err) < 0)
+		return vdictl_report(vdictl, &err);
+	output_json(result);
+	return output_flush(STATUS_DONE);
+}

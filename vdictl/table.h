@@ -1,0 +1,19 @@
+/* Tables and "key: value" for people. */
+#pragma once
+
+#include <jansson.h>
+
+/**
+ * table_print_list() - a table of objects
+ * @schema: of the array, for the order of columns; may be NULL
+ *
+ * Columns without a value in any row, and nested ones, are left out; on a terminal also those that
+ * do not fit into its width.
+ */
+void table_print_list(json_t *schema, json_t *items);
+
+/** table_print_object() - "key: value" lines, nested ones indented */
+void table_print_object(json_t *value, int depth);
+
+/** table_cell() - one value as text without line ends; the caller frees */
+char *table_cell(const char *key, json_t *value);
