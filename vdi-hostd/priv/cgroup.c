@@ -1,15 +1,22 @@
 #include "vdi-hostd/priv/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 
 #define LEAF "daemon"
+
+/* "MEMORY_BYTES WEIGHT" on a desktop's group (kernel 5.7 has them on cgroup2) */
+#define LIMITS_XATTR "user.vdi-hostd.limits"
 
 static int write_file(const char *dir, const char *file, const char *text)
 {
@@ -89,6 +96,48 @@ static void move_back(const char *base)
 		rmdir(leaf);
 }
 
+/* systemd.exec(5) INVOCATION_ID; it marks the groups that it gave away (CGROUP_DELEGATION.md) */
+static bool is_ours(const char *base)
+{
+	char value[8] = "";
+	if (!getenv("INVOCATION_ID"))
+		return true;
+	if (getxattr(base, "trusted.delegate", value, sizeof(value) - 1) < 0 &&
+	    getxattr(base, "user.delegate", value, sizeof(value) - 1) < 0)
+		return false;
+	return strcmp(value, "1") == 0;
+}
+
+static int set_limits(const struct cgroup *cgroup, const char *path, unsigned long long memory,
+		      unsigned int weight)
+{
+	char value[32];
+	snprintf(value, sizeof(value), "%llu", memory);
+	if (cgroup->memory && write_file(path, "memory.max", value) < 0)
+		return -1;
+	snprintf(value, sizeof(value), "%u", weight);
+	return cgroup->cpu ? write_file(path, "cpu.weight", value) : 0;
+}
+
+/* desktops that run on from before lost theirs if the controllers were away meanwhile */
+static void restore_limits(const struct cgroup *cgroup)
+{
+	DIR *dir = opendir(cgroup->base);
+	for (struct dirent *entry; dir && (entry = readdir(dir));) {
+		char path[PATH_MAX], value[64] = "";
+		unsigned long long memory;
+		unsigned int weight;
+		if (strncmp(entry->d_name, "vdi", 3) != 0)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", cgroup->base, entry->d_name);
+		if (getxattr(path, LIMITS_XATTR, value, sizeof(value) - 1) > 0 &&
+		    sscanf(value, "%llu %u", &memory, &weight) == 2)
+			(void)!set_limits(cgroup, path, memory, weight);
+	}
+	if (dir)
+		closedir(dir);
+}
+
 void cgroup_open(struct cgroup *ret, const char *self, const char *mounts)
 {
 	char mount[256], path[256];
@@ -107,14 +156,16 @@ void cgroup_open(struct cgroup *ret, const char *self, const char *mounts)
 		return;
 	bool memory = file_has_word(base, "cgroup.controllers", "memory");
 	bool cpu = file_has_word(base, "cgroup.controllers", "cpu");
-	if ((!memory && !cpu) || (!in_leaf && !move_to_leaf(base)))
+	if ((!memory && !cpu) || !is_ours(base) || (!in_leaf && !move_to_leaf(base)))
 		return;
 	ret->memory = memory && write_file(base, "cgroup.subtree_control", "+memory") == 0;
 	ret->cpu = cpu && write_file(base, "cgroup.subtree_control", "+cpu") == 0;
-	if (ret->memory || ret->cpu)
+	if (ret->memory || ret->cpu) {
 		memcpy(ret->base, base, sizeof(base));
-	else if (!in_leaf)
+		restore_limits(ret);
+	} else if (!in_leaf) {
 		move_back(base);
+	}
 }
 
 static void group_path(const struct cgroup *cgroup, uint32_t slot, char *ret, size_t size)
@@ -125,7 +176,9 @@ static void group_path(const struct cgroup *cgroup, uint32_t slot, char *ret, si
 int cgroup_create(const struct cgroup *cgroup, uint32_t slot, uint64_t memory_mib, uint32_t vcpus,
 		  int *ret_procs, struct err *err)
 {
-	char path[576], procs[640], value[32];
+	char path[576], procs[640], value[64];
+	const unsigned long long memory = (unsigned long long)memory_mib << 20;
+	const unsigned int weight = vcpus > 100 ? 10000 : vcpus * 100;
 	if (!cgroup->base[0]) {
 		*ret_procs = -1;
 		return 0;
@@ -133,12 +186,12 @@ int cgroup_create(const struct cgroup *cgroup, uint32_t slot, uint64_t memory_mi
 	group_path(cgroup, slot, path, sizeof(path));
 	if (mkdir(path, 0755) < 0 && errno != EEXIST)
 		return err_set_sys(err, ERR_IO, errno, "cannot make the cgroup %s", path);
-	snprintf(value, sizeof(value), "%llu", (unsigned long long)memory_mib << 20);
-	if (cgroup->memory && write_file(path, "memory.max", value) < 0)
-		return err_set_sys(err, ERR_IO, errno, "cannot limit the memory of %s", path);
-	snprintf(value, sizeof(value), "%u", vcpus > 100 ? 10000 : vcpus * 100);
-	if (cgroup->cpu && write_file(path, "cpu.weight", value) < 0)
-		return err_set_sys(err, ERR_IO, errno, "cannot set the cpu weight of %s", path);
+	snprintf(value, sizeof(value), "%llu %u", memory, weight);
+	if (set_limits(cgroup, path, memory, weight) < 0)
+		return err_set_sys(err, ERR_IO, errno, "cannot set the limits of %s", path);
+	/* where attributes cannot be had, limits do not outlive the daemon's leave: no reason to
+	 * refuse a desktop */
+	(void)setxattr(path, LIMITS_XATTR, value, strlen(value), 0);
 	snprintf(procs, sizeof(procs), "%s/cgroup.procs", path);
 	int fd = open(procs, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)

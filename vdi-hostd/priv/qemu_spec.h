@@ -54,7 +54,8 @@ struct qemu_nic {
  * The descriptors: [qmp_fd] the listening QMP socket, [agent_fd] the listening socket of the guest
  * agent, [log_fd] QEMU's stderr, [console_fd] the serial console's log (both regular files open
  * O_WRONLY | O_APPEND), then those of disks and NICs. Indexes are into the list sent along with the
- * request; each is used exactly once.
+ * request; each is used exactly once. QEMU removes the paths of its sockets as it ends, where it
+ * may (in rootless mode).
  *
  * Fixed ids: device `video`, chardevs `qmp` `agent` `console` `vdagent` `usbredirN`, devices
  * `usbN`, `balloon`, and spare root ports `spare0` to `spare3` for what is plugged in later.

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -14,8 +15,7 @@
 #include "base/mem.h"
 
 /*
- * A tree of plain files stands in for cgroup2: what is written can be read back. The real one is
- * asked where it has the controllers (tests/integration does not need it).
+ * A tree of plain files stands in for cgroup2: what is written can be read back.
  */
 struct tree {
 	char dir[64], self[96], mounts[96];
@@ -50,6 +50,7 @@ static void assert_file(const struct tree *tree, const char *file, const char *e
 
 static int setup(void **state)
 {
+	unsetenv("INVOCATION_ID");
 	struct tree *tree = mem_new(struct tree);
 	char mounts[256];
 	strcpy(tree->dir, "/tmp/vdi-cgroup-XXXXXX");
@@ -180,6 +181,51 @@ static void test_memory_alone(void **state)
 	assert_false(cgroup.cpu);
 }
 
+/* the controllers were away, and with them the limits of what runs */
+static void test_restored(void **state)
+{
+	const struct tree *tree = *state;
+	struct cgroup cgroup;
+	struct err err;
+	char path[128];
+	int procs;
+
+	cgroup_open(&cgroup, tree->self, tree->mounts);
+	make_group(tree, "service/vdi7");
+	make_group(tree, "service/vdi8"); /* nothing is known of this one */
+	assert_int_equal(cgroup_create(&cgroup, 7, 2048, 4, &procs, &err), 0);
+	close(procs);
+	snprintf(path, sizeof(path), "%s/service/vdi7", tree->dir);
+	if (getxattr(path, "user.vdi-hostd.limits", NULL, 0) < 0) {
+		print_message("no extended attributes here\n");
+		skip();
+	}
+	put(tree, "service/vdi7/memory.max", "");
+	put(tree, "service/vdi7/cpu.weight", "");
+	cgroup_open(&cgroup, tree->self, tree->mounts);
+	assert_file(tree, "service/vdi7/memory.max", "2147483648");
+	assert_file(tree, "service/vdi7/cpu.weight", "400");
+	assert_file(tree, "service/vdi8/memory.max", "");
+}
+
+/* what systemd did not give away stays as it is */
+static void test_not_delegated(void **state)
+{
+	const struct tree *tree = *state;
+	struct cgroup cgroup;
+	char path[128];
+
+	setenv("INVOCATION_ID", "0123", 1);
+	assert_none(tree);
+	assert_file(tree, "service/daemon/cgroup.procs", "");
+	snprintf(path, sizeof(path), "%s/service", tree->dir);
+	if (setxattr(path, "user.delegate", "1", 1, 0) == 0) {
+		cgroup_open(&cgroup, tree->self, tree->mounts);
+		assert_true(cgroup.memory);
+	}
+	unsetenv("INVOCATION_ID");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +233,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_started_in_leaf, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_absent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_restored, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_not_delegated, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -146,14 +146,15 @@ static void test_confined(void **state)
 
 static void test_variants(void **state)
 {
-	struct guest *guest = *state;
-	struct qemu_spec *spec = &guest->req.u.qemu;
 	static const uint8_t displays[] = {QEMU_DISPLAY_VIRTIO_VGA, QEMU_DISPLAY_STD};
 
 	for (size_t i = 0; i < ARRAY_LEN(displays); i++) {
 		struct verbs *verbs = verbs_new();
 		struct priv_reply reply;
+		struct guest fresh, *guest = &fresh; /* QEMU removed the last one's sockets */
+		struct qemu_spec *spec = &fresh.req.u.qemu;
 		int pidfd;
+		guest_setup(guest);
 		spec->display = displays[i];
 		spec->audio = 0;
 		spec->usb_redir = i ? 8 : 0;
@@ -162,6 +163,7 @@ static void test_variants(void **state)
 		int qmp = guest_qmp_connect(guest);
 		assert_answer(qmp, "{\"execute\":\"query-status\"}\n", "\"prelaunch\"");
 		quit(verbs, &reply, qmp, pidfd);
+		guest_teardown(guest);
 	}
 }
 

@@ -29,7 +29,8 @@ static void run(struct spawn *spawn, const char *script, char *ret, size_t size)
 	ssize_t n;
 
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-	memcpy(fds, spawn->fds, spawn->n_fds * sizeof(int));
+	for (size_t i = 0; i < spawn->n_fds; i++)
+		fds[i] = spawn->fds[i];
 	fds[1] = fds[2] = ends[1];
 	spawn->what = "a shell";
 	spawn->argv = argv;
