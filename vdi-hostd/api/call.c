@@ -12,6 +12,9 @@
 #define LIST_LIMIT 1000
 #define KEY_MAX    64
 
+/* answers of one batch, which wait for each other: well within the queue of the connection */
+#define BATCH_TEXT_MAX (API_QUEUE_MAX / 4)
+
 enum {
 	RPC_PARSE_ERROR = -32700,
 	RPC_INVALID_REQUEST = -32600,
@@ -63,7 +66,14 @@ static void text_clear(struct text *text)
 static void send_answer(struct client *client, struct batch *batch, const json_t *id,
 			const char *body, size_t len)
 {
+	static const char too_much[] =
+		"\"error\":{\"code\":-32000,\"message\":\"the answers of this batch are too large; "
+		"ask for less at once\",\"data\":{\"kind\":\"limit\"}}";
 	struct text *text = batch ? &batch->text : &client->server->text;
+	if (batch && batch->text.len + len > BATCH_TEXT_MAX) {
+		body = too_much;
+		len = sizeof(too_much) - 1;
+	}
 	if (batch && batch->text.len > 0)
 		text_add(text, ",", 1);
 	text_add_string(text, "{\"jsonrpc\":\"2.0\",\"id\":");
@@ -211,7 +221,7 @@ static json_t *slice(struct api_call *call, json_t *items, struct err *err)
 	if (call->cursor) {
 		while (from < n) {
 			json_t *id = json_object_get(json_array_get(items, from++), "id");
-			if (id && strcmp(json_string_value(id), call->cursor) == 0)
+			if (json_is_string(id) && strcmp(json_string_value(id), call->cursor) == 0)
 				break;
 			if (from == n) {
 				err_set_field(
@@ -235,6 +245,11 @@ static json_t *slice(struct api_call *call, json_t *items, struct err *err)
 struct api_token api_reply(struct api_call *call, json_t *result)
 {
 	struct err err;
+	if (!result) {
+		err_set(&err, ERR_INTERNAL, "%s has an answer that is no JSON; report this fault",
+			call->method->name);
+		return api_fail(call, &err);
+	}
 	if ((call->method->flags & API_LIST) && json_is_array(result)) {
 		json_t *page = slice(call, result, &err);
 		json_decref(result);
@@ -340,6 +355,10 @@ static int answer_again(struct api_call *call, struct err *err)
 	struct db *db = call->host->db;
 	char hash[2 * crypto_hash_sha256_BYTES + 1], caller[32];
 	_cleanup_free_ char *answer = NULL;
+	if (db_idempotency_prune(db, str_now_ms() - DAY_MS, false, err) < 0) {
+		free(TAKE_PTR(call->key));
+		return -1;
+	}
 	hash_params(call->params, hash);
 	snprintf(caller, sizeof(caller), "uid:%u", (unsigned int)call->caller.uid);
 	if (db_idempotency_find(db, caller, call->key, call->method->name, hash, &answer, err) <
@@ -366,6 +385,15 @@ static int answer_again(struct api_call *call, struct err *err)
 	return 1;
 }
 
+/* A secret in an answer is not kept: the request is simply carried out again. */
+static bool is_secret(const struct api_method *method)
+{
+	for (const struct json_field *field = method->result; field && field->name; field++)
+		if (field->flags & JSON_FIELD_SECRET)
+			return true;
+	return false;
+}
+
 static void call_handler(struct api_call *call)
 {
 	static const struct json_field none[] = {{0}};
@@ -388,6 +416,8 @@ static void call_handler(struct api_call *call)
 		api_fail(call, &err);
 		return;
 	}
+	if (is_secret(method))
+		free(TAKE_PTR(call->key));
 	int again = call->key ? answer_again(call, &err) : 0;
 	if (again < 0)
 		api_fail(call, &err);
@@ -430,7 +460,9 @@ static void handle_request(struct client *client, json_t *request, struct batch 
 				"are");
 		return;
 	}
-	if (params && !json_is_object(params) && json_array_size(params) > 0) {
+	bool by_name = !params || json_is_null(params) || json_is_object(params) ||
+		       (json_is_array(params) && json_array_size(params) == 0);
+	if (!by_name) {
 		if (id)
 			send_protocol_error(client, batch, id, RPC_INVALID_PARAMS,
 					    "params must be an object: parameters go by name");
@@ -466,6 +498,11 @@ static void handle_batch(struct client *client, json_t *requests)
 	if (json_array_size(requests) == 0) {
 		send_protocol_error(client, NULL, NULL, RPC_INVALID_REQUEST,
 				    "a batch is not empty");
+		return;
+	}
+	if (json_array_size(requests) > API_BATCH_MAX) {
+		send_protocol_error(client, NULL, NULL, RPC_INVALID_REQUEST,
+				    "a batch has at most 1000 requests");
 		return;
 	}
 	struct batch *batch = mem_new(struct batch);

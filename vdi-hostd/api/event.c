@@ -72,7 +72,7 @@ void subscriptions_tell(void *data, const struct db_event *event)
 	struct api_server *server = data;
 	for (struct client *client = server->clients; client; client = client->next) {
 		struct subscription *subscription = client->subscription;
-		if (!subscription || !subscription->live)
+		if (!subscription || !subscription->live || event->seq <= subscription->seq)
 			continue;
 		if (conn_queued(client->conn) > AHEAD_MAX)
 			subscription->live = false; /* goes on from the database once it reads */

@@ -9,6 +9,8 @@
 #include "vdi-hostd/api/server.h"
 #include "vdi-hostd/db/event.h"
 
+#define DAY_MS (24LL * 3600 * 1000)
+
 struct method_entry {
 	const struct api_method *method;
 	UT_hash_handle hh;
@@ -42,6 +44,7 @@ struct api_server {
 	size_t n_clients;
 	struct api_call *calls;
 	struct text text;
+	uint64_t patience_ms;
 };
 
 /** struct subscription - a connection that has become an event stream; the database is its queue */
@@ -56,7 +59,7 @@ struct client {
 	struct conn *conn;
 	struct api_caller caller;
 	size_t n_calls;
-	bool paused;
+	bool paused, lost_answer;
 	uv_timer_t *patience; /* while it does not read what it asked for */
 	struct subscription *subscription;
 	struct client *prev, *next;

@@ -17,7 +17,6 @@
 #define REST_MS     200
 #define PATIENCE_MS 60000
 #define PAUSE_AT    (1u << 20) /* unread answers at which a client's requests wait */
-#define DAY_MS      (24LL * 3600 * 1000)
 
 static void on_patience_closed(uv_handle_t *handle)
 {
@@ -58,17 +57,24 @@ static void on_impatient(uv_timer_t *timer)
 	client_free(client);
 }
 
+static void start_patience(struct client *client, uint64_t ms)
+{
+	if (!client->patience) {
+		client->patience = mem_new(uv_timer_t);
+		uv_timer_init(client->server->host->loop, client->patience);
+		client->patience->data = client;
+	}
+	uv_timer_start(client->patience, on_impatient, ms, 0);
+}
+
 /* Reading stops while too much is under way or unread, and goes on by itself. */
 static void update_pause(struct client *client)
 {
 	bool full = conn_queued(client->conn) > PAUSE_AT;
 	bool paused = full || client->n_calls >= API_CALLS_MAX;
 	if (full && !client->patience) {
-		client->patience = mem_new(uv_timer_t);
-		uv_timer_init(client->server->host->loop, client->patience);
-		client->patience->data = client;
-		uv_timer_start(client->patience, on_impatient, PATIENCE_MS, 0);
-	} else if (!full) {
+		start_patience(client, client->server->patience_ms);
+	} else if (!full && !client->lost_answer) {
 		stop_patience(client);
 	}
 	if (paused == client->paused)
@@ -80,10 +86,14 @@ static void update_pause(struct client *client)
 void client_send(struct client *client, const char *bytes, size_t len)
 {
 	struct err err;
-	if (conn_send(client->conn, bytes, len, -1, &err) < 0 && err.code == ERR_LIMIT)
-		log_info("a client (pid %d) does not read its answers; one is dropped",
-			 (int)client->caller.pid);
+	int failed = conn_send(client->conn, bytes, len, -1, &err);
 	update_pause(client);
+	/* an answer was lost, and the client would wait for it: its connection ends, from the loop,
+	 * for the caller still works on it */
+	if (failed && err.code == ERR_LIMIT) {
+		client->lost_answer = true;
+		start_patience(client, 0);
+	}
 }
 
 void client_call_ended(struct client *client)
@@ -172,6 +182,14 @@ static int stamp_caller(const struct api_server *server, int fd, struct api_call
 	return 0;
 }
 
+static size_t count_clients(const struct api_server *server, uid_t uid)
+{
+	size_t n = 0;
+	for (const struct client *client = server->clients; client; client = client->next)
+		n += client->caller.uid == uid;
+	return n;
+}
+
 static void client_new(struct api_server *server, int fd)
 {
 	static const struct conn_limits limits = {API_LINE_MAX, API_QUEUE_MAX};
@@ -186,6 +204,12 @@ static void client_new(struct api_server *server, int fd)
 		say_last_words(fd, -32000, "denied",
 			       "this account may not use the control API; ask an administrator to "
 			       "add it to the daemon's group");
+		close(fd);
+		return;
+	}
+	if (count_clients(server, caller.uid) >= API_SHARE_MAX) {
+		say_last_words(fd, -32000, "limit",
+			       "this account has too many connections; close some, try again");
 		close(fd);
 		return;
 	}
@@ -244,6 +268,9 @@ static int clear_path(const struct sockaddr_un *addr, struct err *err)
 		return err_set(err, ERR_BUSY,
 			       "another daemon answers at %s; stop it, or name another --socket",
 			       addr->sun_path);
+	if (errno != ECONNREFUSED)
+		return err_set_sys(err, err_from_errno(errno), errno,
+				   "cannot tell whether a daemon answers at %s", addr->sun_path);
 	if (unlink(addr->sun_path) < 0)
 		return err_set_sys(err, err_from_errno(errno), errno,
 				   "cannot replace the socket %s", addr->sun_path);
@@ -332,6 +359,7 @@ int api_server_new(const struct api_host *host, const struct api_server_config *
 	struct api_server *server = mem_new(struct api_server);
 	server->host = host;
 	server->tables = tables;
+	server->patience_ms = config->patience_ms ? config->patience_ms : PATIENCE_MS;
 	server->has_group = group != NULL;
 	server->group = group ? group->gr_gid : 0;
 	add_methods(server);

@@ -6,6 +6,8 @@
 #define API_LINE_MAX    (1u << 20)
 #define API_QUEUE_MAX   (16u << 20) /* answers that wait for a client to read */
 #define API_CLIENTS_MAX 512
+#define API_SHARE_MAX   384 /* of them, those of one account */
+#define API_BATCH_MAX   1000
 #define API_CALLS_MAX   256 /* under way on one connection; then it is not read any more */
 
 struct api_server;
@@ -14,9 +16,11 @@ struct api_server;
  * struct api_server_config - borrowed while api_server_new() runs
  * @group: whose members are administrators and may open the socket; NULL (rootless): nobody but the
  *         daemon's own user
+ * @patience_ms: how long a client may leave more than 1 MiB of its answers unread; 0: a minute
  */
 struct api_server_config {
 	const char *socket, *group;
+	uint64_t patience_ms;
 };
 
 /**

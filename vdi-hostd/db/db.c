@@ -12,8 +12,7 @@
 #define SLOT_MAX 65535
 
 /* small: the rows that matter are in the daemon's memory anyway */
-static const char pragmas[] = "PRAGMA locking_mode = EXCLUSIVE;"
-			      "PRAGMA journal_mode = WAL;"
+static const char pragmas[] = "PRAGMA journal_mode = WAL;"
 			      "PRAGMA synchronous = FULL;"
 			      "PRAGMA foreign_keys = ON;"
 			      "PRAGMA trusted_schema = OFF;"
@@ -96,7 +95,18 @@ int db_open(const char *path, struct db **ret, struct err *err)
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
 		    SQLITE_OPEN_NOFOLLOW;
 	if (sqlite3_open_v2(path, &db->sqlite, flags, NULL) != SQLITE_OK ||
-	    sqlite3_exec(db->sqlite, pragmas, NULL, NULL, NULL) != SQLITE_OK) {
+	    sqlite3_exec(db->sqlite, "PRAGMA locking_mode = EXCLUSIVE", NULL, NULL, NULL) !=
+		    SQLITE_OK) {
+		db_fail(db, "open the database", err);
+		db_close(db);
+		return -1;
+	}
+	/* before the journal's mode, which is kept in the file */
+	if (db_check_version(db, err) < 0) {
+		db_close(db);
+		return -1;
+	}
+	if (sqlite3_exec(db->sqlite, pragmas, NULL, NULL, NULL) != SQLITE_OK) {
 		db_fail(db, "open the database", err);
 		db_close(db);
 		return -1;

@@ -3,6 +3,9 @@
 #include "base/mem.h"
 #include "vdi-hostd/db/private.h"
 
+#define EVENTS_KEPT 50000
+#define PRUNE_EVERY 1024
+
 /* Written inside a transaction that is not committed yet: nobody may hear of it. */
 struct pending_event {
 	struct pending_event *next;
@@ -77,6 +80,9 @@ int db_event_append(struct db *db, const char *topic, const char *subject, json_
 	keep(db, &event);
 	if (!db->transaction)
 		db_tell(db, true);
+	/* the event is written: that old ones stay a while longer is no failure of it */
+	int pruned = event.seq % PRUNE_EVERY == 0 ? db_event_prune(db, EVENTS_KEPT, NULL) : 0;
+	(void)pruned;
 	return 0;
 }
 

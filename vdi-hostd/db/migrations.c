@@ -82,7 +82,7 @@ static int migrate_to(struct db *db, int version, struct err *err)
 	return db_commit(db, err);
 }
 
-int db_migrate(struct db *db, struct err *err)
+int db_check_version(struct db *db, struct err *err)
 {
 	int version = 0;
 	if (read_version(db, &version, err) < 0)
@@ -92,6 +92,14 @@ int db_migrate(struct db *db, struct err *err)
 			       "a newer vdi-hostd wrote this database (schema %d, this one knows "
 			       "%d); install that version, or restore a backup",
 			       version, NEWEST);
+	return 0;
+}
+
+int db_migrate(struct db *db, struct err *err)
+{
+	int version = 0;
+	if (read_version(db, &version, err) < 0)
+		return -1;
 	for (version++; version <= NEWEST; version++)
 		if (migrate_to(db, version, err) < 0)
 			return -1;

@@ -58,6 +58,8 @@ int db_each(struct db *db, sqlite3_stmt *stmt, const char *what,
 int db_free_slot(struct db *db, const char *sql, const char *what, int64_t *ret,
 		 struct err *err) warn_unused;
 
+/** db_check_version() - ERR_UNSUPPORTED when a newer version wrote the file; reads only */
+int db_check_version(struct db *db, struct err *err) warn_unused;
 /** db_migrate() - bring the schema up to date (migrations.c) */
 int db_migrate(struct db *db, struct err *err) warn_unused;
 
