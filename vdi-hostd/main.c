@@ -45,11 +45,6 @@ struct daemon {
 	int status;
 };
 
-static const struct api_method *const method_tables[] = {
-	api_rpc_methods,   api_host_methods,    api_event_methods,   api_job_methods,
-	api_image_methods, api_network_methods, api_desktop_methods, NULL,
-};
-
 static void print_usage(FILE *out)
 {
 	fputs("usage: vdi-hostd [--config FILE] [--state DIR] [--runtime DIR] [--socket PATH] "
@@ -303,7 +298,7 @@ static void open_api(struct daemon *daemon)
 		.socket = config->socket,
 		.group = daemon->info.rootless ? NULL : config->group,
 	};
-	if (api_server_new(&daemon->host, &server, method_tables, &daemon->server, &err) < 0) {
+	if (api_server_new(&daemon->host, &server, api_tables, &daemon->server, &err) < 0) {
 		log_err("%s", err.msg);
 		stop(daemon, 1);
 		return;
