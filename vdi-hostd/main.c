@@ -108,9 +108,10 @@ static int override(char *dst, size_t size, const char *option, const char *valu
 	return err_set_field(err, option, "the path given with --%s is too long", option);
 }
 
-static int read_config(const struct options *options, struct config *ret, struct err *err)
+static int read_config(const struct options *options, bool rootless, struct config *ret,
+		       struct err *err)
 {
-	if (config_defaults(ret, geteuid() != 0, err) < 0)
+	if (config_defaults(ret, rootless, err) < 0)
 		return -1;
 	/* the file at the usual place may be missing, one that was named may not */
 	const char *file = options->config ? options->config : CONFIG_FILE;
@@ -235,7 +236,7 @@ static void on_reload(uv_signal_t *signal, int number)
 	struct daemon *daemon = signal->data;
 	struct config fresh;
 	struct err err;
-	if (read_config(&daemon->options, &fresh, &err) < 0) {
+	if (read_config(&daemon->options, daemon->info.rootless, &fresh, &err) < 0) {
 		log_err("the configuration stays as it was: %s", err.msg);
 		return;
 	}
@@ -417,7 +418,8 @@ int main(int argc, char **argv)
 	log_open("vdi-hostd", LOG_LEVEL_INFO);
 	if (parse_options(argc, argv, &daemon.options) < 0)
 		return 2;
-	if (sodium_init() < 0 || read_config(&daemon.options, &daemon.config, &err) < 0) {
+	if (sodium_init() < 0 ||
+	    read_config(&daemon.options, geteuid() != 0, &daemon.config, &err) < 0) {
 		log_err("%s", err.msg);
 		return 2;
 	}

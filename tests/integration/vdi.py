@@ -135,13 +135,22 @@ def is_alive(pid):
     return stat is not None and stat[1] not in "ZX"
 
 
+def program_of(pid):
+    """The file name of what a process runs, as it was started: a process may rename itself."""
+    try:
+        argv = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return os.path.basename(argv[0].decode(errors="replace"))
+
+
 def our_processes():
-    """{(pid, start time): name} of all living processes of the kinds that the daemon starts."""
+    """{(pid, start time): program} of all living processes of the kinds that the daemon starts."""
     found = {}
     for entry in os.listdir("/proc"):
         stat = stat_of(entry) if entry.isdigit() else None
-        if stat and stat[1] not in "ZX" and stat[0].startswith(tuple(p[:15] for p in OUR_PROGRAMS)):
-            found[(int(entry), stat[2])] = stat[0]
+        if stat and stat[1] not in "ZX" and program_of(entry).startswith(OUR_PROGRAMS):
+            found[(int(entry), stat[2])] = program_of(entry)
     return found
 
 

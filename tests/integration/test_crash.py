@@ -1,0 +1,142 @@
+"""The daemon is killed at every step of every plan. After the next start everything is wholly done or
+wholly undone, and nothing is orphaned. The steps are read from the tables in the source, so that a new
+step is walked as well."""
+import os
+import pathlib
+import re
+
+import pytest
+import vdi
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+
+# plan: (source file, name of its table)
+PLANS = {
+    "image-import": ("vdi-hostd/image/import.c", "import_plan"),
+    "network-create": ("vdi-hostd/network/plans.c", "create_plan"),
+    "network-delete": ("vdi-hostd/network/plans.c", "delete_plan"),
+    "desktop-create": ("vdi-hostd/desktop/create.c", "create_plan"),
+    "desktop-start": ("vdi-hostd/desktop/start.c", "start_plan"),
+    "desktop-stop": ("vdi-hostd/desktop/stop.c", "stop_plan"),
+    "desktop-delete": ("vdi-hostd/desktop/delete.c", "delete_plan"),
+}
+
+
+def steps_of(plan):
+    source, table = PLANS[plan]
+    text = (TOP / source).read_text()
+    body = re.search(rf"struct plan_step {table}\[\] = \{{(.*?)\n\}};", text, re.S)[1]
+    return re.findall(r'\{\s*"([a-z]+)"', body)
+
+
+def points():
+    return [f"{plan}:{step}:{when}" for plan in PLANS for step in steps_of(plan)
+            for when in ("before", "after")]
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory):
+    """A disk that boots nothing: QEMU runs all the same."""
+    path = tmp_path_factory.mktemp("disk") / "disk.raw"
+    path.write_bytes(b"\0" * (1 << 20))
+    for folder in (path, *list(path.parents)[:-1]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    return path
+
+
+@pytest.fixture
+def daemon(make_daemon, disk):
+    # nothing hears the power button here: a stop that is gone on with gives up soon
+    daemon = make_daemon({"desktops": {"stop_timeout_s": "1"}})
+    daemon.start()
+    daemon.import_image(disk, "base")
+    daemon.call("network.create", name="lan", cidr="10.77.0.0/24")
+    return daemon
+
+
+def create(client, **params):
+    return client.call("desktop.create", name="ada", image="base", network="lan", memory_mib=64,
+                       vcpus=1, **params)
+
+
+# what leads to the plan, and the plan itself
+PREPARE = {
+    "desktop-start": create,
+    "desktop-stop": lambda client: create(client, start=True),
+    "desktop-delete": create,
+    "network-delete": lambda client: client.call("network.create", name="other", cidr="10.78.0.0/24"),
+}
+RUN = {
+    "network-create": lambda client, disk: client.call("network.create", name="other",
+                                                       cidr="10.78.0.0/24"),
+    "network-delete": lambda client, disk: client.call("network.delete", network="other"),
+    "desktop-create": lambda client, disk: create(client),
+    "desktop-start": lambda client, disk: client.call("desktop.start", desktop="ada"),
+    "desktop-stop": lambda client, disk: client.call("desktop.stop", desktop="ada", mode="force"),
+    "desktop-delete": lambda client, disk: client.call("desktop.delete", desktop="ada"),
+}
+
+
+def import_disk(client, disk):
+    fd = os.open(disk, os.O_RDONLY)
+    try:
+        client.call("image.import", fds=[fd], name="second", wait=True)
+    finally:
+        os.close(fd)
+
+
+RUN["image-import"] = import_disk
+
+
+def qemus():
+    return sorted(pid for (pid, _), name in vdi.our_processes().items() if name.startswith("qemu-system"))
+
+
+def files(folder):
+    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+
+
+def check_whole(daemon):
+    """What the daemon says is what the host holds, no more and no less."""
+    desktops = daemon.call("desktop.list")["items"]
+    assert [d["state"] for d in desktops if d["state"] not in ("running", "stopped")] == []
+    assert qemus() == sorted(d["pid"] for d in desktops if d["pid"])
+    assert files(daemon.state / "overlays") == sorted(d["id"] + ".qcow2" for d in desktops)
+    images = daemon.call("image.list")["items"]
+    assert "importing" not in [i["state"] for i in images]
+    assert files(daemon.state / "images") == sorted(i["id"] + ".qcow2" for i in images)
+    assert files(daemon.state / "tmp") == []
+    networks = daemon.call("network.list")["items"]
+    bridges = [link for link in vdi.our_links() if link.startswith("vdibr")]
+    assert bridges == sorted(n["bridge"] for n in networks)
+    servers = [pid for (pid, _), name in vdi.our_processes().items() if name == "dnsmasq"]
+    assert len(servers) == len(networks)
+    assert [n["state"] for n in networks] == ["active"] * len(networks)
+
+
+def settled(daemon):
+    """No operation is under way any more."""
+    states = [d["state"] for d in daemon.call("desktop.list")["items"]]
+    return not {"starting", "stopping"} & set(states)
+
+
+@pytest.mark.parametrize("point", points())
+def test_killed_at(daemon, disk, point):
+    plan = point.split(":")[0]
+    with daemon.client() as client:
+        PREPARE.get(plan, lambda client: None)(client)
+    daemon.restart(env={"VDI_CRASH_AT": point})
+    with daemon.client() as client, pytest.raises((ConnectionError, vdi.RpcError)):
+        RUN[plan](client, disk)
+    assert daemon.process.wait(10) != 0
+    daemon.process = None
+    daemon.start()
+    vdi.wait_until(lambda: settled(daemon), 10, "operations to settle")
+    check_whole(daemon)
+    # and the same thing can be done now, or is done
+    with daemon.client() as client:
+        try:
+            RUN[plan](client, disk)
+        except vdi.RpcError as error:
+            assert error.kind in ("exists", "not_found", "conflict"), error
+    check_whole(daemon)
