@@ -2,90 +2,34 @@
  * One dnsmasq a network answers DHCP and DNS, with the addresses that this daemon assigned and no
  * others. It outlives the daemon as desktops do, so that a restart loses nobody's lease.
  */
-#include <arpa/inet.h>
-#include <errno.h>
+#include <ctype.h>
+#include <dirent.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/log.h"
 #include "vdi-hostd/network/private.h"
 
-#define RESPAWN_FIRST_MS 500
-#define RESPAWN_LAST_MS  60000
-#define LEASES_MAX       (1u << 20)
+#define SETTLE_MS 100 /* one that cannot bind or read its options ends within a few */
 
-static void folder(const struct network *network, char *ret, size_t size)
-{
-	snprintf(ret, size, "%s/networks/%" PRId64, network->all->runtime_dir, network->row.slot);
-}
-
-static int make_folder(const struct network *network, struct err *err)
-{
-	char parent[160], path[200];
-	snprintf(parent, sizeof(parent), "%s/networks", network->all->runtime_dir);
-	folder(network, path, sizeof(path));
-	/* dnsmasq reads its files under a uid of its own */
-	if ((mkdir(parent, 0755) < 0 && errno != EEXIST) || chmod(parent, 0755) < 0 ||
-	    (mkdir(path, 0755) < 0 && errno != EEXIST) || chmod(path, 0755) < 0)
-		return err_set_sys(err, err_from_errno(errno), errno, "cannot make the folder %s",
-				   path);
-	return 0;
-}
-
-void dnsmasq_delete_files(struct network *network)
-{
-	static const char *const names[] = {"hosts", "hosts.new", "leases"};
-	char path[200], file[256];
-	folder(network, path, sizeof(path));
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		snprintf(file, sizeof(file), "%s/%s", path, names[i]);
-		unlink(file);
-	}
-	rmdir(path);
-}
-
-static void write_host(void *out, const struct network_host *host)
-{
-	char ip[16];
-	address_format(host->ip, ip);
-	fprintf(out, "%s,%s,%s\n", host->mac, ip, host->name);
-}
-
-int dnsmasq_write_hosts(struct network *network, struct err *err)
-{
-	struct networks *all = network->all;
-	char path[200], fresh[256], file[256];
-	if (make_folder(network, err) < 0)
-		return -1;
-	folder(network, path, sizeof(path));
-	snprintf(fresh, sizeof(fresh), "%s/hosts.new", path);
-	snprintf(file, sizeof(file), "%s/hosts", path);
-	FILE *out = fopen(fresh, "we");
-	if (!out)
-		return err_set_sys(err, err_from_errno(errno), errno, "cannot write %s", fresh);
-	if (all->each_host)
-		all->each_host(all->each_host_data, network->row.id, write_host, out);
-	bool failed = fchmod(fileno(out), 0644) < 0 || ferror(out);
-	if (fclose(out) != 0 || failed || rename(fresh, file) < 0)
-		return err_set_sys(err, err_from_errno(errno), errno, "cannot write %s", file);
-	return 0;
-}
-
-static void on_signalled(void *data, const struct priv_reply *reply, int *fds,
+static void on_signalled(struct network *network, const struct priv_reply *reply, int *fds,
 			 const struct err *err)
 {
-	if (err && err->code != ERR_CANCELLED && err->code != ERR_NOT_FOUND)
-		log_warn("a signal to dnsmasq was refused: %s", err->msg);
+	if (!err || err->code == ERR_NOT_FOUND)
+		return;
+	log_warn("network %s: a signal to dnsmasq was refused: %s", network->row.name, err->msg);
+	/* who waits for its end would wait for ever */
+	if (network->ended) {
+		void (*ended)(struct network *) = TAKE_PTR(network->ended);
+		dnsmasq_release(network);
+		ended(network);
+	}
 }
 
-void dnsmasq_signal(struct network *network, int sig)
+static void send_signal(struct network *network, int sig)
 {
-	if (!network->watch)
-		return;
 	struct priv_request req = {.verb = PRIV_DNSMASQ_SIGNAL};
 	req.u.process = (struct priv_process){
 		.slot = (uint32_t)network->row.slot,
@@ -93,7 +37,23 @@ void dnsmasq_signal(struct network *network, int sig)
 		.start_time = network->row.dnsmasq_start_time,
 		.sig = sig,
 	};
-	priv_call(network->all->priv, &req, NULL, 0, on_signalled, NULL);
+	network_call(network, &req, false, on_signalled);
+}
+
+void dnsmasq_reload(struct network *network)
+{
+	if (network->settling)
+		network->hosts_changed = true; /* it may have read the file already, or not */
+	else if (!network->watch)
+		return; /* it reads the file as it starts */
+	else if (files_leases_block(network)) {
+		/* dnsmasq keeps an address for who had it before, and has no way to be told
+		 * otherwise */
+		network->renew = true;
+		send_signal(network, SIGTERM);
+	} else {
+		send_signal(network, SIGHUP);
+	}
 }
 
 void dnsmasq_release(struct network *network)
@@ -103,95 +63,94 @@ void dnsmasq_release(struct network *network)
 		close(TAKE_FD(network->pidfd));
 }
 
-static void on_respawn_closed(uv_handle_t *handle)
+static void finish_start(struct network *network, const struct err *err)
 {
-	free(handle);
-}
-
-static void stop_respawn(struct network *network)
-{
-	uv_timer_t *timer = TAKE_PTR(network->respawn);
-	if (timer)
-		uv_close((uv_handle_t *)timer, on_respawn_closed);
-}
-
-struct waiting {
-	struct network *network;
-	void (*started)(struct network *network, const struct err *err);
-};
-
-static void on_respawned(struct network *network, const struct err *err);
-
-static void respawn(uv_timer_t *timer)
-{
-	struct network *network = timer->data;
-	stop_respawn(network);
-	dnsmasq_start(network, on_respawned);
-}
-
-static void respawn_later(struct network *network)
-{
-	unsigned int shift = network->failures < 7 ? network->failures : 7;
-	uint64_t wait_ms = (uint64_t)RESPAWN_FIRST_MS << shift;
-	network->failures++;
-	stop_respawn(network);
-	network->respawn = mem_new(uv_timer_t);
-	network->respawn->data = network;
-	uv_timer_init(network->all->loop, network->respawn);
-	uv_timer_start(network->respawn, respawn,
-		       wait_ms < RESPAWN_LAST_MS ? wait_ms : RESPAWN_LAST_MS, 0);
-}
-
-static void on_respawned(struct network *network, const struct err *err)
-{
-	if (!err) {
-		network_set_degraded(network, "");
-		return;
-	}
-	network_set_degraded(network, err->msg);
-	respawn_later(network);
+	void (*started)(struct network *, const struct err *) = TAKE_PTR(network->started);
+	network_timer_stop(&network->settling);
+	if (started)
+		started(network, err);
 }
 
 static void on_ended(void *data)
 {
 	struct network *network = data;
+	struct err err;
+	bool renew = network->renew;
+	network->renew = false;
 	dnsmasq_release(network);
 	network->row.dnsmasq_pid = 0;
 	if (network->ended) {
 		void (*ended)(struct network *) = TAKE_PTR(network->ended);
 		ended(network);
-		return;
+	} else if (network->settling) {
+		err_set(&err, ERR_UNAVAILABLE,
+			"dnsmasq of network '%s' ended as soon as it was started; what it said is "
+			"in the daemon's log",
+			network->row.name);
+		finish_start(network, &err);
+	} else if (!network->plan) {
+		if (!renew)
+			network_set_degraded(network, "dnsmasq ended; it is started again");
+		if (uv_now(network->all->loop) - network->up_since > 60000)
+			network->failures = 0;
+		network_repair_later(network, renew);
 	}
-	network_set_degraded(network, "dnsmasq ended; it is started again");
-	respawn_later(network);
 }
 
 static int hold(struct network *network, int pidfd, struct err *err)
 {
 	network->pidfd = pidfd;
-	return proc_watch(network->all->loop, pidfd, on_ended, network, &network->watch, err);
+	network->up_since = uv_now(network->all->loop);
+	if (proc_watch(network->all->loop, pidfd, on_ended, network, &network->watch, err) == 0)
+		return 0;
+	dnsmasq_release(network);
+	return -1;
 }
 
-static void on_spawned(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
+static int record(struct network *network, pid_t pid, uint64_t start_time, struct err *err)
 {
-	_cleanup_free_ struct waiting *waiting = data;
-	struct network *network = waiting->network;
-	struct err failed;
-	if (err && err->code == ERR_CANCELLED)
-		return; /* the daemon ends */
-	if (err) {
-		waiting->started(network, err);
-		return;
-	}
-	network->row.dnsmasq_pid = reply->pid;
-	network->row.dnsmasq_start_time = reply->start_time;
+	network->row.dnsmasq_pid = pid;
+	network->row.dnsmasq_start_time = start_time;
 	memcpy(network->row.boot_id, network->all->boot_id, sizeof(network->row.boot_id));
-	if (hold(network, TAKE_FD(fds[0]), &failed) < 0 ||
-	    db_network_update(network->all->db, &network->row, &failed) < 0) {
-		waiting->started(network, &failed);
-		return;
-	}
-	waiting->started(network, NULL);
+	return db_network_update(network->all->db, &network->row, err);
+}
+
+/* Does a process have that argument? */
+static bool has_argument(const char *pid, const char *argument)
+{
+	char path[64], text[8192];
+	snprintf(path, sizeof(path), "/proc/%.20s/cmdline", pid);
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	for (const char *c = text; c < text + n; c += strlen(c) + 1)
+		if (strcmp(c, argument) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * One that no row names: the daemon ended between its start and the row. It is known by its lease
+ * file, which is no other's.
+ */
+static pid_t find_unrecorded(const struct network *network)
+{
+	char path[256], argument[300];
+	if (files_path(network, "leases", path, sizeof(path)) < 0)
+		return 0;
+	snprintf(argument, sizeof(argument), "--dhcp-leasefile=%s", path);
+	DIR *proc = opendir("/proc");
+	pid_t found = 0;
+	struct dirent *entry;
+	while (proc && !found && (entry = readdir(proc)))
+		if (isdigit((unsigned char)entry->d_name[0]) &&
+		    has_argument(entry->d_name, argument))
+			found = (pid_t)atoi(entry->d_name);
+	if (proc)
+		closedir(proc);
+	return found;
 }
 
 /* One that a daemon before us spawned. */
@@ -199,76 +158,92 @@ static bool adopt(struct network *network)
 {
 	int pidfd;
 	struct err err;
-	if (network->row.dnsmasq_pid == 0 ||
-	    strcmp(network->row.boot_id, network->all->boot_id) != 0 ||
+	uint64_t start_time;
+	if (network->row.dnsmasq_pid != 0 &&
+	    strcmp(network->row.boot_id, network->all->boot_id) == 0 &&
 	    proc_open((pid_t)network->row.dnsmasq_pid, network->row.dnsmasq_start_time, &pidfd,
-		      &err) < 0)
+		      &err) == 0)
+		return hold(network, pidfd, &err) == 0;
+	pid_t pid = find_unrecorded(network);
+	if (pid == 0 || proc_start_time(pid, &start_time, &err) < 0 ||
+	    proc_open(pid, start_time, &pidfd, &err) < 0)
 		return false;
+	if (record(network, pid, start_time, &err) < 0)
+		log_warn("network %s: %s", network->row.name, err.msg);
 	return hold(network, pidfd, &err) == 0;
+}
+
+static void on_settled(uv_timer_t *timer)
+{
+	struct network *network = timer->data;
+	bool reload = network->hosts_changed;
+	network->hosts_changed = false;
+	finish_start(network, NULL);
+	if (reload)
+		dnsmasq_reload(network);
+}
+
+static void kill_now(struct network *network)
+{
+	if (network->watch || adopt(network)) {
+		send_signal(network, SIGKILL);
+		return;
+	}
+	void (*ended)(struct network *) = TAKE_PTR(network->ended);
+	ended(network);
+}
+
+static void on_spawned(struct network *network, const struct priv_reply *reply, int *fds,
+		       const struct err *err)
+{
+	struct err failed;
+	network->spawning = false;
+	if (!err && (hold(network, TAKE_FD(fds[0]), &failed) < 0 ||
+		     record(network, reply->pid, reply->start_time, &failed) < 0))
+		err = &failed;
+	if (network->ended) /* it was to be stopped meanwhile */
+		kill_now(network);
+	else if (err)
+		finish_start(network, err);
+	else
+		network->settling = network_timer(network, SETTLE_MS, on_settled);
 }
 
 void dnsmasq_start(struct network *network,
 		   void (*cb)(struct network *network, const struct err *err))
 {
 	struct err err;
-	if (dnsmasq_write_hosts(network, &err) < 0) {
+	if (files_write_hosts(network, &err) < 0) {
 		cb(network, &err);
 		return;
 	}
+	if (network->spawning || network->settling) {
+		/* begun by a plan that ran out of time */
+		network->started = cb;
+		network->hosts_changed = true;
+		return;
+	}
 	if (network->watch || adopt(network)) {
-		dnsmasq_signal(network, SIGHUP);
+		dnsmasq_reload(network);
 		cb(network, NULL);
 		return;
 	}
-	struct waiting *waiting = mem_new(struct waiting);
-	waiting->network = network;
-	waiting->started = cb;
+	if (files_prune_leases(network, &err) < 0) {
+		cb(network, &err);
+		return;
+	}
+	network->started = cb;
+	network->spawning = true;
+	network->hosts_changed = false;
 	struct priv_request req = network_request(network, PRIV_DNSMASQ_SPAWN);
-	priv_call(network->all->priv, &req, NULL, 0, on_spawned, waiting);
+	network_call(network, &req, false, on_spawned);
 }
 
 void dnsmasq_stop(struct network *network, void (*cb)(struct network *network))
 {
-	stop_respawn(network);
-	if (!network->watch && !adopt(network)) {
-		cb(network);
-		return;
-	}
+	network->started = NULL;
 	network->ended = cb;
-	dnsmasq_signal(network, SIGKILL);
-}
-
-/* dnsmasq's own format: "expiry mac ip name client-id" a line (dnsmasq(8), --dhcp-leasefile) */
-static json_t *parse_lease(const char *line)
-{
-	int64_t expires;
-	char mac[32], ip[48], name[256], until[STR_TIME_MAX];
-	if (sscanf(line, "%" SCNd64 " %31s %47s %255s", &expires, mac, ip, name) != 4)
-		return NULL;
-	str_format_time(expires * 1000, until);
-	return json_pack("{s:s, s:s, s:s?, s:s}", "mac", mac, "ip", ip, "hostname",
-			 strcmp(name, "*") == 0 ? NULL : name, "expires_at", until);
-}
-
-json_t *networks_leases(struct networks *networks, const struct db_network *row, struct err *err)
-{
-	struct network *network = NULL;
-	char path[200], file[256], line[512];
-	HASH_FIND(by_id, networks->by_id, row->id, strlen(row->id), network);
-	json_t *leases = json_array();
-	if (!network || !network_has_kernel_part(network))
-		return leases;
-	folder(network, path, sizeof(path));
-	snprintf(file, sizeof(file), "%s/leases", path);
-	FILE *in = fopen(file, "re");
-	if (!in)
-		return leases; /* no desktop has asked yet */
-	size_t read_bytes = 0;
-	while (fgets(line, sizeof(line), in) && (read_bytes += strlen(line)) < LEASES_MAX) {
-		json_t *lease = parse_lease(line);
-		if (lease)
-			json_array_append_new(leases, lease);
-	}
-	fclose(in);
-	return leases;
+	network_timer_stop(&network->settling);
+	if (!network->spawning)
+		kill_now(network);
 }

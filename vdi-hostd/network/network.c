@@ -2,9 +2,9 @@
 
 #include <arpa/inet.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "base/log.h"
 #include "vdi-hostd/db/event.h"
@@ -33,12 +33,73 @@ static void on_timer_closed(uv_handle_t *handle)
 	free(handle);
 }
 
+uv_timer_t *network_timer(struct network *network, uint64_t ms, uv_timer_cb cb)
+{
+	uv_timer_t *timer = mem_new(uv_timer_t);
+	timer->data = network;
+	uv_timer_init(network->all->loop, timer);
+	uv_timer_start(timer, cb, ms, 0);
+	return timer;
+}
+
+void network_timer_stop(uv_timer_t **timer)
+{
+	if (*timer)
+		uv_close((uv_handle_t *)TAKE_PTR(*timer), on_timer_closed);
+}
+
+/* struct network_call - a request under way; @network is NULL once that is gone */
+struct network_call {
+	struct network *network;
+	network_call_cb cb;
+	bool of_plan;
+	unsigned int plan_nth;
+	struct network_call *next, *prev;
+};
+
+static void on_answer(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
+{
+	_cleanup_free_ struct network_call *call = data;
+	struct network *network = call->network;
+	if (!network)
+		return;
+	DL_DELETE(network->calls, call);
+	if (call->of_plan && (!network->plan || network->plan_nth != call->plan_nth))
+		return;
+	/* cancelled: the daemon ends, and its next start finds what is to do */
+	if (!err || err->code != ERR_CANCELLED)
+		call->cb(network, reply, fds, err);
+}
+
+void network_call(struct network *network, const struct priv_request *req, bool of_plan,
+		  network_call_cb cb)
+{
+	struct network_call *call = mem_new(struct network_call);
+	call->network = network;
+	call->cb = cb;
+	call->of_plan = of_plan;
+	call->plan_nth = network->plan_nth;
+	DL_APPEND(network->calls, call);
+	priv_call(network->all->priv, req, NULL, 0, on_answer, call);
+}
+
+static void drop_calls(struct network *network)
+{
+	struct network_call *call, *next;
+	DL_FOREACH_SAFE(network->calls, call, next)
+	{
+		DL_DELETE(network->calls, call);
+		call->network = NULL;
+	}
+}
+
 void network_remove(struct network *network)
 {
 	struct networks *all = network->all;
 	dnsmasq_release(network);
-	if (network->respawn)
-		uv_close((uv_handle_t *)network->respawn, on_timer_closed);
+	network_timer_stop(&network->retry);
+	network_timer_stop(&network->settling);
+	drop_calls(network);
 	HASH_DELETE(by_id, all->by_id, network);
 	HASH_DELETE(by_name, all->by_name, network);
 	free(network);
@@ -66,12 +127,26 @@ int networks_new(uv_loop_t *loop, struct db *db, struct priv *priv, const char *
 	return 0;
 }
 
+/* End what is under way and leave all as it is; the intent in its row says what is to be done. */
+static void abandon(struct network *network)
+{
+	drop_calls(network);
+	if (!network->plan)
+		return;
+	if (plan_is_undoing(network->plan))
+		plan_undone(network->plan); /* the answer that it waits for never comes */
+	else
+		plan_cancel(network->plan, NULL);
+}
+
 void networks_free(struct networks *all)
 {
 	if (!all)
 		return;
+	all->closing = true;
 	struct network *network, *next;
 	HASH_ITER (by_id, all->by_id, network, next) {
+		abandon(network);
 		network_remove(network);
 	}
 	free(all);
@@ -189,9 +264,9 @@ int networks_hosts_changed(struct networks *all, const char *network_id, struct 
 		return -1;
 	if (!network_has_kernel_part(network))
 		return 0;
-	if (dnsmasq_write_hosts(network, err) < 0)
+	if (files_write_hosts(network, err) < 0)
 		return -1;
-	dnsmasq_signal(network, SIGHUP);
+	dnsmasq_reload(network);
 	return 0;
 }
 
@@ -200,10 +275,10 @@ static int fill_range(struct networks *all, const char *cidr, struct db_network 
 {
 	uint32_t base;
 	row->prefix = 24;
-	if (!cidr && address_pick_range(all, &base, err) < 0)
+	if (!cidr && address_pick_range(all, row->slot, &base, err) < 0)
 		return -1;
 	if (cidr && (address_parse_cidr(cidr, &base, &row->prefix, err) < 0 ||
-		     address_check_free(all, base, row->prefix, err) < 0))
+		     address_check_free(all, row->slot, base, row->prefix, err) < 0))
 		return -1;
 	row->address = base + 1;
 	return 0;

@@ -25,7 +25,8 @@ void networks_free(struct networks *networks);
 /**
  * networks_reconcile() - make bridges, firewall and dnsmasq as the rows say; finish what a crash
  * interrupted (creates are undone, deletes completed); dnsmasq that still runs is adopted
- * @done: from the loop; failures of single networks are logged and keep that network `degraded`
+ * @done: from the loop, or at once when there is no network; failures of single networks are logged
+ * and keep that network `degraded`
  */
 void networks_reconcile(struct networks *networks, void (*done)(void *data), void *data);
 

@@ -3,7 +3,7 @@
 #include "base/log.h"
 #include "vdi-hostd/network/private.h"
 
-static void on_bridge_deleted(void *data, const struct priv_reply *reply, int *fds,
+static void on_bridge_deleted(struct network *network, const struct priv_reply *reply, int *fds,
 			      const struct err *err);
 
 /* create */
@@ -37,17 +37,17 @@ static void erase_row(struct plan *plan, void *ctx)
 {
 	struct network *network = ctx;
 	struct err err;
-	if (db_network_delete(network->all->db, network->row.id, &err) < 0 &&
+	/* when the daemon ends, the row stays: its intent says to the next start what to undo */
+	if (!network->all->closing &&
+	    db_network_delete(network->all->db, network->row.id, &err) < 0 &&
 	    err.code != ERR_NOT_FOUND)
 		log_err("network %s: %s", network->row.name, err.msg);
 	plan_undone(plan);
 }
 
-static void on_bridge(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
+static void on_bridge(struct network *network, const struct priv_reply *reply, int *fds,
+		      const struct err *err)
 {
-	struct network *network = data;
-	if (err && err->code == ERR_CANCELLED)
-		return; /* the daemon ends */
 	if (err)
 		plan_fail(network->plan, err);
 	else
@@ -62,22 +62,31 @@ static void make_bridge(struct plan *plan, void *ctx)
 		return;
 	}
 	struct priv_request req = network_request(network, PRIV_BRIDGE_ENSURE);
-	priv_call(network->all->priv, &req, NULL, 0, on_bridge, network);
+	network_call(network, &req, true, on_bridge);
+}
+
+/* Is there nothing to undo, or nobody any more to undo it? */
+static bool undo_nothing(struct plan *plan, const struct network *network)
+{
+	if (network_has_kernel_part(network) && !network->all->closing)
+		return false;
+	plan_undone(plan);
+	return true;
 }
 
 static void undo_bridge(struct plan *plan, void *ctx)
 {
 	struct network *network = ctx;
-	if (!network_has_kernel_part(network)) {
-		plan_undone(plan);
+	if (undo_nothing(plan, network))
 		return;
-	}
 	struct priv_request req = network_request(network, PRIV_BRIDGE_DELETE);
-	priv_call(network->all->priv, &req, NULL, 0, on_bridge_deleted, network);
+	network_call(network, &req, true, on_bridge_deleted);
 }
 
 static void on_dnsmasq(struct network *network, const struct err *err)
 {
+	if (!network->plan)
+		return; /* too late */
 	if (err)
 		plan_fail(network->plan, err);
 	else
@@ -95,13 +104,15 @@ static void start_dnsmasq(struct plan *plan, void *ctx)
 
 static void on_dnsmasq_gone(struct network *network)
 {
-	dnsmasq_delete_files(network);
+	files_delete(network);
 	plan_undone(network->plan);
 }
 
 static void undo_dnsmasq(struct plan *plan, void *ctx)
 {
-	dnsmasq_stop(ctx, on_dnsmasq_gone);
+	struct network *network = ctx;
+	if (!undo_nothing(plan, network))
+		dnsmasq_stop(network, on_dnsmasq_gone);
 }
 
 static void settle(struct plan *plan, void *ctx)
@@ -122,7 +133,8 @@ static void on_created(void *ctx, const struct err *err)
 	void *data = network->done_data;
 	network->plan = NULL;
 	if (err) {
-		network_remove(network);
+		if (!network->all->closing)
+			network_remove(network);
 		done(data, NULL, err);
 		return;
 	}
@@ -135,14 +147,90 @@ void network_begin_create(struct network *network, network_cb cb, void *data)
 {
 	network->done = cb;
 	network->done_data = data;
+	network->plan_nth++;
 	network->plan = plan_start(network->all->loop, "network-create", create_plan,
 				   ARRAY_LEN(create_plan), network, on_created);
 }
 
-void network_create_undo(struct network *network, plan_done_cb done)
+static void on_undone(void *ctx, const struct err *err)
 {
+	struct network *network = ctx;
+	network_cb done = TAKE_PTR(network->done);
+	void *data = network->done_data;
+	network->plan = NULL;
+	if (!network->all->closing) {
+		log_info("network %s: its creation was interrupted and is undone",
+			 network->row.name);
+		network_remove(network);
+	}
+	done(data, NULL, NULL);
+}
+
+void network_begin_create_undo(struct network *network, network_cb cb, void *data)
+{
+	network->done = cb;
+	network->done_data = data;
+	network->plan_nth++;
 	network->plan = plan_undo(network->all->loop, "network-create", create_plan,
-				  ARRAY_LEN(create_plan), network, done);
+				  ARRAY_LEN(create_plan), network, on_undone);
+}
+
+/* repair: what is there stays, whatever fails */
+
+#define REPAIR_FIRST_MS 500
+#define REPAIR_LAST_MS  60000
+
+static const struct plan_step repair_plan[] = {
+	{"bridge", make_bridge, NULL},
+	{"dnsmasq", start_dnsmasq, NULL},
+};
+
+static void on_repaired(void *ctx, const struct err *err)
+{
+	struct network *network = ctx;
+	network_cb done = TAKE_PTR(network->done);
+	void *data = network->done_data;
+	network->plan = NULL;
+	if (!network->all->closing) {
+		network_set_degraded(network, err ? err->msg : "");
+		if (err)
+			network_repair_later(network, false);
+	}
+	if (done)
+		done(data, &network->row, err);
+}
+
+void network_begin_repair(struct network *network, network_cb cb, void *data)
+{
+	network_timer_stop(&network->retry);
+	network->done = cb;
+	network->done_data = data;
+	network->plan_nth++;
+	network->plan = plan_start(network->all->loop, "network-repair", repair_plan,
+				   ARRAY_LEN(repair_plan), network, on_repaired);
+}
+
+static void on_retry(uv_timer_t *timer)
+{
+	struct network *network = timer->data;
+	network_timer_stop(&network->retry);
+	/* a delete may be under way, or have failed half-way: then nothing is wanted back */
+	if (!network->plan && network->row.intent == DB_INTENT_NONE)
+		network_begin_repair(network, NULL, NULL);
+}
+
+void network_repair_later(struct network *network, bool now)
+{
+	unsigned int shift = network->failures < 7 ? network->failures : 7;
+	uint64_t wait_ms = (uint64_t)REPAIR_FIRST_MS << shift;
+	if (!now)
+		network->failures++;
+	network_timer_stop(&network->retry);
+	network->retry = network_timer(network,
+				       now                        ? 0
+				       : wait_ms < REPAIR_LAST_MS ? wait_ms
+								  : REPAIR_LAST_MS,
+				       on_retry);
 }
 
 /* delete: no way back; what a crash interrupts is gone on with */
@@ -172,23 +260,26 @@ static void write_intent(struct plan *plan, void *ctx)
 
 static void on_dnsmasq_stopped(struct network *network)
 {
-	dnsmasq_delete_files(network);
+	if (!network->plan)
+		return; /* too late */
+	files_delete(network);
 	plan_next(network->plan);
 }
 
 static void stop_dnsmasq(struct plan *plan, void *ctx)
 {
-	dnsmasq_stop(ctx, on_dnsmasq_stopped);
+	struct network *network = ctx;
+	if (network_has_kernel_part(network))
+		dnsmasq_stop(network, on_dnsmasq_stopped);
+	else
+		plan_next(plan);
 }
 
 /* Of the way back of a create as well as of a delete; a bridge that is gone already is as wished.
  */
-static void on_bridge_deleted(void *data, const struct priv_reply *reply, int *fds,
+static void on_bridge_deleted(struct network *network, const struct priv_reply *reply, int *fds,
 			      const struct err *err)
 {
-	struct network *network = data;
-	if (err && err->code == ERR_CANCELLED)
-		return;
 	bool failed = err && err->code != ERR_NOT_FOUND;
 	if (plan_is_undoing(network->plan)) {
 		if (failed)
@@ -209,7 +300,7 @@ static void delete_bridge(struct plan *plan, void *ctx)
 		return;
 	}
 	struct priv_request req = network_request(network, PRIV_BRIDGE_DELETE);
-	priv_call(network->all->priv, &req, NULL, 0, on_bridge_deleted, network);
+	network_call(network, &req, true, on_bridge_deleted);
 }
 
 static void delete_row(struct plan *plan, void *ctx)
@@ -229,7 +320,8 @@ static void on_deleted(void *ctx, const struct err *err)
 	void *data = network->done_data;
 	network->plan = NULL;
 	if (err) {
-		network_set_degraded(network, err->msg);
+		if (!network->all->closing)
+			network_set_degraded(network, err->msg);
 		done(data, NULL, err);
 		return;
 	}
@@ -241,8 +333,10 @@ static void on_deleted(void *ctx, const struct err *err)
 
 void network_begin_delete(struct network *network, network_cb cb, void *data)
 {
+	network_timer_stop(&network->retry);
 	network->done = cb;
 	network->done_data = data;
+	network->plan_nth++;
 	network->plan = plan_start(network->all->loop, "network-delete", delete_plan,
 				   ARRAY_LEN(delete_plan), network, on_deleted);
 }

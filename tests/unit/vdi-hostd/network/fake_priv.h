@@ -1,0 +1,34 @@
+/*
+ * A privileged half that only remembers what it was asked, fails where it is told to, and starts
+ * a shell that waits in dnsmasq's place. Implements vdi-hostd/priv/priv.h.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "vdi-hostd/priv/priv.h"
+
+#define FAKE_ASKED_MAX 256
+
+struct fake_priv {
+	uv_loop_t *loop;
+	const char *runtime_dir;
+	bool rootless;
+	enum priv_verb fail;   /* this verb fails with ERR_IO */
+	enum priv_verb silent; /* this verb is never answered */
+	bool dies;             /* what is spawned ends at once */
+	pid_t spawned;         /* the last one */
+	int spawns, hups, kills, collected;
+	pid_t pids[64];
+	size_t n_asked;
+	enum priv_verb asked[FAKE_ASKED_MAX];
+	struct priv_network network; /* of the last request that had one */
+};
+
+struct priv *fake_priv_new(struct fake_priv *fake);
+/** fake_priv_count() - how often was a verb asked for? */
+size_t fake_priv_count(const struct fake_priv *fake, enum priv_verb verb);
+/** fake_priv_spawn() - as DNSMASQ_SPAWN does; returns the pid */
+pid_t fake_priv_spawn(struct fake_priv *fake, uint32_t slot);
+/** fake_priv_done() - kill and collect what was spawned, cancel what is not answered */
+void fake_priv_done(struct fake_priv *fake);
