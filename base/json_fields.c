@@ -102,6 +102,22 @@ static int read_enum(const struct json_field *field, json_t *value, int *ret, st
 	return err_set_field(err, field->name, "%s must be one of: %s", field->name, known);
 }
 
+/* A name or an id (which has the form of a name, too); of what has versions also "name:3". */
+static bool is_ref(const char *s)
+{
+	enum { DIGITS_MAX = 9 };
+	char name[STR_NAME_MAX + 1];
+	size_t len = strcspn(s, ":");
+	if (len >= sizeof(name))
+		return false;
+	memcpy(name, s, len);
+	name[len] = '\0';
+	if (!str_is_name(name) || !s[len])
+		return str_is_name(name);
+	size_t digits = strspn(s + len + 1, "0123456789");
+	return digits >= 1 && digits <= DIGITS_MAX && s[len + 1 + digits] == '\0';
+}
+
 static int check_string(const struct json_field *field, json_t *value, struct err *err)
 {
 	if (!json_is_string(value))
@@ -169,15 +185,14 @@ static int check_value(const struct json_field *field, json_t *value, unsigned i
 	case JSON_FIELD_TIME:
 		return check_string(field, value, err);
 	case JSON_FIELD_NAME:
-	case JSON_FIELD_REF:
-		/* an id has the form of a name, too */
 		if (!json_is_string(value) || !str_is_name(json_string_value(value)))
 			return wrong_type(field,
-					  field->type == JSON_FIELD_NAME
-						  ? "a name: 1 to 63 of a-z, 0-9 and -, not "
-						    "beginning with -"
-						  : "a name or an id: 1 to 63 of a-z, 0-9 and -",
+					  "a name: 1 to 63 of a-z, 0-9 and -, not beginning with -",
 					  err);
+		return 0;
+	case JSON_FIELD_REF:
+		if (!json_is_string(value) || !is_ref(json_string_value(value)))
+			return wrong_type(field, "a name, a name:version or an id", err);
 		return 0;
 	case JSON_FIELD_ENUM:
 		return read_enum(field, value, &index, err);
@@ -358,8 +373,11 @@ static void describe_bounds(const struct json_field *field, json_t *schema)
 		set_int(schema, "maxLength", most_bytes(field));
 		return;
 	case JSON_FIELD_NAME:
-	case JSON_FIELD_REF:
 		json_object_set_new(schema, "pattern", json_string("^[a-z0-9][a-z0-9-]{0,62}$"));
+		return;
+	case JSON_FIELD_REF:
+		json_object_set_new(schema, "pattern",
+				    json_string("^[a-z0-9][a-z0-9-]{0,62}(:[0-9]{1,9})?$"));
 		return;
 	case JSON_FIELD_ENUM:
 		describe_enum(field, schema);

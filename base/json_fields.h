@@ -12,17 +12,17 @@
 #include "base/err.h"
 
 enum json_field_type {
-	JSON_FIELD_STRING,  /* const char *; min..max bytes (max 0: 4096) */
-	JSON_FIELD_NAME,    /* const char *; str_is_name() */
-	JSON_FIELD_REF,     /* const char *; a name or an id, wherever a thing is named */
-	JSON_FIELD_ENUM,    /* int: the index in `values` */
-	JSON_FIELD_INT,     /* int64_t in min..max (both 0: not negative) */
-	JSON_FIELD_BOOL,    /* bool */
-	JSON_FIELD_SIZE,    /* int64_t bytes in min..max; text with a suffix is taken as well */
-	JSON_FIELD_TIME,    /* results only: RFC 3339 text */
-	JSON_FIELD_OBJECT,  /* json_t *, borrowed; `fields` describes it where set */
-	JSON_FIELD_ARRAY,   /* json_t *, borrowed; `fields` describes its items where they are
-			       objects;   at most `max` items (0: 1024) */
+	JSON_FIELD_STRING, /* const char *; min..max bytes (max 0: 4096) */
+	JSON_FIELD_NAME,   /* const char *; str_is_name() */
+	JSON_FIELD_REF,    /* const char *; a name, name:version or id, wherever a thing is named */
+	JSON_FIELD_ENUM,   /* int: the index in `values` */
+	JSON_FIELD_INT,    /* int64_t in min..max (both 0: not negative) */
+	JSON_FIELD_BOOL,   /* bool */
+	JSON_FIELD_SIZE,   /* int64_t bytes in min..max; text with a suffix is taken as well */
+	JSON_FIELD_TIME,   /* results only: RFC 3339 text */
+	JSON_FIELD_OBJECT, /* json_t *, borrowed; `fields` describes it where set */
+	JSON_FIELD_ARRAY,  /* json_t *, borrowed; `fields` describes its items where they are
+			      objects;   at most `max` items (0: 1024) */
 	JSON_FIELD_STRINGS, /* json_t *, borrowed: array of strings, at most `max` of them */
 	JSON_FIELD_ANY,     /* json_t *, borrowed */
 };

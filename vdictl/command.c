@@ -98,18 +98,34 @@ static int words_before_flags(int argc, char **argv)
 	return n;
 }
 
+static int no_such_command(const struct vdictl *vdictl, int n, char **words)
+{
+	struct err err;
+	size_t i;
+	json_t *method;
+	json_array_foreach(json_object_get(vdictl->discover, "methods"), i, method)
+	{
+		if (n != 1 || !method_is_under(method, 1, words))
+			continue;
+		err_set(&err, ERR_INVALID, "'%s' needs a verb; 'vdictl %s --help' lists them",
+			words[0], words[0]);
+		return vdictl_report(vdictl, &err);
+	}
+	err_set(&err, ERR_INVALID, "there is no command '%s%s%s'; 'vdictl help' lists them",
+		words[0], n > 1 ? " " : "", n > 1 ? words[1] : "");
+	return vdictl_report(vdictl, &err);
+}
+
 int command_method(struct vdictl *vdictl, int argc, char **argv)
 {
 	struct err err;
 	int used = 0;
 	if (vdictl_discover(vdictl, &err) < 0)
 		return vdictl_report(vdictl, &err);
-	json_t *method = method_find(vdictl->discover, words_before_flags(argc, argv), argv, &used);
-	if (!method) {
-		err_set(&err, ERR_INVALID, "there is no command '%s%s%s'; 'vdictl help' lists them",
-			argv[0], argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
-		return vdictl_report(vdictl, &err);
-	}
+	int n = words_before_flags(argc, argv);
+	json_t *method = method_find(vdictl->discover, n, argv, &used);
+	if (!method)
+		return no_such_command(vdictl, n, argv);
 	if (strcmp(method_name(method), "events.subscribe") == 0)
 		return command_watch(vdictl, argc - used, argv + used);
 	_cleanup_json_ json_t *params = NULL;

@@ -2,6 +2,7 @@
 """vdictl against a scripted control API. VDICTL names the program."""
 
 import base64
+import fcntl
 import json
 import os
 import pathlib
@@ -9,9 +10,11 @@ import pty
 import shlex
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -75,6 +78,11 @@ class Parameters(Case):
                          ("network.forward.add", {"network": "n", "port": 80}))
         self.assertEqual(self.params("user", "set-password", "u")[0], "user.set_password")
         self.assertEqual(self.params("user", "set_password", "u")[0], "user.set_password")
+
+    def test_noun_alone(self):
+        self.assertIn("'desktop' needs a verb", self.bad(2, "desktop"))
+        self.assertIn("no command 'x y'", self.bad(2, "x", "y", "z"))
+        self.bad(2, "--bogus")
 
     def test_usage(self):
         for args in (["desktop", "create"], ["desktop", "create", "n"],
@@ -146,6 +154,17 @@ class Output(Case):
                          {"items": pages[0]["items"] + pages[1]["items"], "next": None})
         self.assertEqual(json.loads(self.good("desktop", "list", "--limit", "1", "--json")),
                          pages[0])
+
+    def test_narrow_terminal(self):
+        self.server.answers["desktop.list"] = {"items": [
+            {"name": "a" * 20, "state": "running", "ip": "192.0.2.1"}], "next": None}
+        for columns, last in ((20, b"NAME"), (29, b"STATE"), (80, b"IP")):
+            master, slave = pty.openpty()
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            subprocess.run([VDICTL, "desktop", "list"], env=self.env, stdout=slave, timeout=20)
+            self.assertEqual(os.read(master, 65536).split(b"\r\n")[0].split()[-1], last)
+            os.close(slave)
+            os.close(master)
 
     def test_empty_list(self):
         self.server.answers["desktop.list"] = {"items": [], "next": None}

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 
 struct inner {
 	int64_t port;
@@ -156,6 +157,29 @@ static void test_refused(void **state)
 	}
 }
 
+static void test_refs(void **state)
+{
+	static const char *const good[] = {"a", "deb-12:1", "a:123456789",
+					   "00000000-0000-4000-8000-000000000000"};
+	static const char *const bad[] = {"",      ":",    ":1",           "a:",  "a:x", "a:1 ",
+					  "a:1:2", "a:-1", "a:1234567890", "A:1", "/a",  "a:1/"};
+	struct params params;
+	for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+		_cleanup_json_ json_t *obj = json_pack("{ss ss}", "name", "a", "image", good[i]);
+		assert_int_equal(json_fields_read(fields, obj, &params, 0, NULL), 0);
+		assert_string_equal(params.image, good[i]);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		_cleanup_json_ json_t *obj = json_pack("{ss ss}", "name", "a", "image", bad[i]);
+		assert_int_equal(json_fields_read(fields, obj, &params, 0, NULL), -1);
+	}
+	char text[STR_NAME_MAX + 2];
+	memset(text, 'a', sizeof(text));
+	text[sizeof(text) - 1] = '\0';
+	_cleanup_json_ json_t *obj = json_pack("{ss ss}", "name", "a", "image", text);
+	assert_int_equal(json_fields_read(fields, obj, &params, 0, NULL), -1);
+}
+
 static void test_objects_only(void **state)
 {
 	struct params params;
@@ -215,7 +239,7 @@ static void test_schema(void **state)
 			      "\"description\":\"what it is called\","
 			      "\"pattern\":\"^[a-z0-9][a-z0-9-]{0,62}$\"}");
 	assert_schema("image", "{\"x-type\":\"ref\",\"type\":[\"string\",\"null\"],"
-			       "\"pattern\":\"^[a-z0-9][a-z0-9-]{0,62}$\"}");
+			       "\"pattern\":\"^[a-z0-9][a-z0-9-]{0,62}(:[0-9]{1,9})?$\"}");
 	assert_schema("text", "{\"x-type\":\"string\",\"type\":\"string\",\"minLength\":2,"
 			      "\"maxLength\":4,\"writeOnly\":true}");
 	assert_schema("mode", "{\"x-type\":\"enum\",\"type\":\"string\",\"default\":\"force\","
@@ -243,10 +267,10 @@ static void test_schema(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_all),     cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_refused), cmocka_unit_test(test_objects_only),
-		cmocka_unit_test(test_open),    cmocka_unit_test(test_hostile_key),
-		cmocka_unit_test(test_schema),
+		cmocka_unit_test(test_all),         cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_refused),     cmocka_unit_test(test_objects_only),
+		cmocka_unit_test(test_refs),        cmocka_unit_test(test_open),
+		cmocka_unit_test(test_hostile_key), cmocka_unit_test(test_schema),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
