@@ -71,6 +71,12 @@ int storage_open(int dir_fd, const char *path, int flags, int *ret_fd, struct er
 	int fd = open(link, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
 		return err_set_sys(err, err_from_errno(errno), errno, "cannot open %.128s", path);
+	/* it was for the open alone (a lease may hold that up); io_uring would take it to heart */
+	if (fcntl(fd, F_SETFL, flags) < 0) {
+		err_set_sys(err, ERR_IO, errno, "cannot open %.128s", path);
+		close(fd);
+		return -1;
+	}
 	*ret_fd = fd;
 	return 0;
 }

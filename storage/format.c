@@ -158,7 +158,8 @@ int storage_source_check(int fd, enum storage_format format, struct storage_sour
 		return -1;
 	switch (source.format) {
 	case STORAGE_QCOW2:
-		if (qcow2_read(fd, QCOW2_ALLOW_SNAPSHOTS, &qcow2, err) < 0)
+		if (qcow2_read(fd, QCOW2_ALLOW_SNAPSHOTS, &qcow2, err) < 0 ||
+		    qcow2_check_end(fd, &qcow2, err) < 0)
 			return -1;
 		source.virtual_size = qcow2.virtual_size;
 		break;

@@ -63,6 +63,16 @@ enum {
 int qcow2_read(int fd, unsigned int flags, struct qcow2_header *ret, struct err *err) warn_unused;
 
 /**
+ * qcow2_check_end() - does the file hold the last cluster that its refcounts say is in use?
+ * @header: as qcow2_read() found it in the same file
+ *
+ * A reader takes what lies past the end for zeros, so that a download cut short would pass for
+ * whole. Images that were not closed cleanly are not judged. Reads 8 MiB at most. Errors:
+ * ERR_CORRUPT, ERR_IO.
+ */
+int qcow2_check_end(int fd, const struct qcow2_header *header, struct err *err) warn_unused;
+
+/**
  * qcow2_write() - make an empty image in an empty file: version 3, clusters of 64 KiB, 16-bit
  * refcounts
  * @fd:           open for writing

@@ -209,6 +209,52 @@ static void test_refuses_bad_backing(void **state)
 	refused("img", 0, ERR_UNSUPPORTED, "/etc?passwd");
 }
 
+static int check_end(const char *path, struct err *err)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct qcow2_header h;
+
+	assert_int_equal(qcow2_read(fd, QCOW2_ALLOW_BACKING, &h, err), 0);
+	return qcow2_check_end(fd, &h, err);
+}
+
+static void test_finds_a_lost_end(void **state)
+{
+	static const char *const options[] = {"",
+					      "-o refcount_bits=1",
+					      "-o refcount_bits=64",
+					      "-o cluster_size=512",
+					      "-o compat=0.10",
+					      "-o preallocation=metadata"};
+
+	for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+		struct err err = {0};
+		fresh(options[i]);
+		assert_int_equal(help_run("qemu-io -c 'write -P 1 5M 9M' img >/dev/null"), 0);
+		if (check_end("img", &err) < 0)
+			fail_msg("%s: %s", options[i], err.msg);
+		assert_int_equal(truncate("img", 8 << 20), 0);
+		assert_int_equal(check_end("img", &err), -1);
+		assert_int_equal(err.code, ERR_CORRUPT);
+		assert_non_null(strstr(err.msg, "truncated"));
+	}
+}
+
+static void test_refuses_bad_refcounts(void **state)
+{
+	struct err err = {0};
+
+	help_poke64(fresh(""), 65536, UINT64_C(1) << 50);
+	assert_int_equal(check_end("img", &err), -1);
+	assert_non_null(strstr(err.msg, "refcount block"));
+	help_poke64(fresh(""), 65536, 131072 + 512);
+	assert_int_equal(check_end("img", &err), -1);
+	help_poke64(fresh(""), 65536 + 65528, 131072);
+	assert_int_equal(check_end("img", &err), -1);
+	help_poke64(fresh(""), 65536, 0);
+	assert_int_equal(check_end("img", &err), 0);
+}
+
 static void test_snapshots(void **state)
 {
 	struct qcow2_header h;
@@ -323,6 +369,8 @@ int main(void)
 		cmocka_unit_test(test_refuses_bad_bounds),
 		cmocka_unit_test(test_refuses_bad_extensions),
 		cmocka_unit_test(test_refuses_bad_backing),
+		cmocka_unit_test(test_finds_a_lost_end),
+		cmocka_unit_test(test_refuses_bad_refcounts),
 		cmocka_unit_test(test_snapshots),
 		cmocka_unit_test(test_writes_what_qemu_reads),
 		cmocka_unit_test(test_writes_clones),
