@@ -179,6 +179,38 @@ static struct api_token image_delete(struct api_call *call, const void *data)
 	return api_reply(call, json_object());
 }
 
+static const struct json_field chain_fields[] = {
+	{"file", JSON_FIELD_STRING, .doc = "its name in the store's images/"},
+	{"virtual_size_bytes", JSON_FIELD_INT, .doc = "of the disk that it holds"},
+	{"file_size_bytes", JSON_FIELD_INT, .doc = "what it takes in the store"},
+	{0},
+};
+
+static const struct json_field chain_result[] = {
+	{"files", JSON_FIELD_ARRAY, .fields = chain_fields,
+	 .doc = "the top one first; each stands on the next"},
+	{0},
+};
+
+static struct api_token image_chain(struct api_call *call, const void *data)
+{
+	const struct ref_params *params = data;
+	struct images *images = api_call_host(call)->images;
+	struct image_layer layers[QEMU_CHAIN_MAX];
+	struct err err;
+	size_t n;
+	const struct db_image *row = images_find(images, params->image, &err);
+	if (!row || images_chain(images, row, layers, &n, &err) < 0)
+		return api_fail(call, &err);
+	json_t *files = json_array();
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(
+			files, json_pack("{s:s, s:I, s:I}", "file", layers[i].file,
+					 "virtual_size_bytes", (json_int_t)layers[i].virtual_size,
+					 "file_size_bytes", (json_int_t)layers[i].allocated));
+	return api_reply(call, json_pack("{s:o}", "files", files));
+}
+
 #define CHANGES (API_MUTATES | API_NAMED)
 
 const struct api_method api_image_methods[] = {
@@ -189,6 +221,8 @@ const struct api_method api_image_methods[] = {
 	 "List the images and their versions."},
 	{"image.get", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
 	 image_fields, image_get, "Show one version of an image."},
+	{"image.chain", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
+	 chain_result, image_chain, "Show the files that a version is made of."},
 	{"image.publish", API_ROLE_ADMIN, CHANGES, ref_fields, sizeof(struct ref_params),
 	 image_fields, image_publish, "Offer a version for new desktops."},
 	{"image.retire", API_ROLE_ADMIN, CHANGES, ref_fields, sizeof(struct ref_params),

@@ -1,136 +1,176 @@
-#include "vdi-hostd/image/image.h"
-
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "base/log.h"
+#include "base/mem.h"
+#include "base/plan.h"
 #include "vdi-hostd/db/event.h"
 #include "vdi-hostd/image/private.h"
-#include "vdi-hostd/priv/qemu_spec.h"
 
-struct image *image_add(struct images *all, const struct db_image *row)
+/* a file on its way out: moved to tmp/ under this name first, so that a restart knows what was
+ * meant */
+#define DELETED ".deleted"
+
+struct image *images_add(struct images *images, const struct db_image *row)
 {
 	struct image *image = mem_new(struct image);
-	image->all = all;
+
 	image->row = *row;
-	HASH_ADD_STR(all->by_id, row.id, image);
+	DL_APPEND(images->list, image);
 	return image;
 }
 
-void image_remove(struct image *image)
+void images_remove(struct images *images, struct image *image)
 {
-	HASH_DEL(image->all->by_id, image);
+	DL_DELETE(images->list, image);
 	free(image);
 }
 
-void image_tell(struct image *image, const char *what)
+void images_tell(struct images *images, const struct db_image *row, const char *what)
 {
 	struct err err;
-	json_t *data = json_pack("{s:s, s:I, s:s}", "name", image->row.name, "version",
-				 (json_int_t)image->row.version, "state", what);
-	if (db_event_append(image->all->db, "image", image->row.id, data, &err) < 0)
-		log_err("image %s: its event is lost: %s", image->row.name, err.msg);
+	json_t *data = json_pack("{s:s, s:I, s:s}", "name", row->name, "version",
+				 (json_int_t)row->version, "state", what);
+
+	log_info("image %s version %lld: %s", row->name, (long long)row->version, what);
+	if (db_event_append(images->db, "image", row->id, data, &err) < 0)
+		log_err("image %s: its event is lost: %s", row->name, err.msg);
 	json_decref(data);
 }
 
 static int load_row(void *data, const struct db_image *row)
 {
-	image_add(data, row);
+	images_add(data, row);
 	return 0;
 }
 
-static int delete_tmp(void *data, const char *file)
+static struct image *find_id(struct images *images, const char *id)
 {
-	struct images *all = data;
-	struct err err;
-	if (store_delete(all->store, STORE_TMP, file, &err) < 0)
-		log_warn("a file in the making stays: %s", err.msg);
-	return 0;
+	for (struct image *image = images->list; image; image = image->next)
+		if (strcmp(image->row.id, id) == 0)
+			return image;
+	return NULL;
 }
 
-/* What an import left that was killed: its row says it never came to its end. */
-static int undo_interrupted(struct images *all, struct err *err)
+/* what an import left that was interrupted: its files are nobody's yet */
+static int clean_imports(struct images *images, struct err *err)
 {
-	struct image *image, *next;
-	if (store_each(all->store, STORE_TMP, delete_tmp, all, err) < 0)
-		return -1;
-	HASH_ITER (hh, all->by_id, image, next) {
+	struct image *next;
+
+	for (struct image *image = images->list; image; image = next) {
+		next = image->next;
 		if (image->row.state != DB_IMAGE_IMPORTING)
 			continue;
-		if (store_delete(all->store, STORE_IMAGES, image->row.file, err) < 0 ||
-		    db_image_delete(all->db, image->row.id, err) < 0)
-			return -1;
+		if (store_delete(images->store, STORE_IMAGES, image->row.file, err) < 0 ||
+		    db_image_delete(images->db, image->row.id, err) < 0)
+			return err_prefix(err, "image %s:%lld, whose import was interrupted",
+					  image->row.name, (long long)image->row.version);
 		log_info("image %s: its import was interrupted and undone", image->row.name);
-		image_remove(image);
+		images_remove(images, image);
 	}
+	return 0;
+}
+
+/* a file in tmp/: one that was being deleted takes its row along, the rest is half-made */
+static int clean_tmp_file(void *data, const char *file)
+{
+	struct images *images = data;
+	struct err err;
+	char id[STR_UUID_LEN + 1];
+
+	snprintf(id, sizeof(id), "%s", file);
+	struct image *image = str_is_uuid(id) && strcmp(file + STR_UUID_LEN, DELETED) == 0
+				      ? find_id(images, id)
+				      : NULL;
+	if (image) {
+		if (db_image_delete(images->db, id, &err) < 0) {
+			log_err("image %s:%lld stays half deleted: %s", image->row.name,
+				(long long)image->row.version, err.msg);
+			return 0;
+		}
+		images_remove(images, image);
+	}
+	if (store_delete(images->store, STORE_TMP, file, &err) < 0)
+		log_warn("something stays in the store's tmp/: %s", err.msg);
 	return 0;
 }
 
 int images_new(uv_loop_t *loop, struct db *db, struct jobs *jobs, struct priv *priv,
 	       const char *state_dir, struct images **ret, struct err *err)
 {
-	struct images *all = mem_new(struct images);
-	all->loop = loop;
-	all->db = db;
-	all->jobs = jobs;
-	all->priv = priv;
-	all->rootless = priv_is_rootless(priv);
-	if (store_open(state_dir, &all->store, err) < 0 ||
-	    db_image_each(db, load_row, all, err) < 0 || undo_interrupted(all, err) < 0) {
-		images_free(all);
+	struct images *images = mem_new(struct images);
+
+	*images = (struct images){.loop = loop, .db = db, .jobs = jobs, .priv = priv};
+	if (store_open(state_dir, &images->store, err) < 0 ||
+	    db_image_each(db, load_row, images, err) < 0 || clean_imports(images, err) < 0 ||
+	    store_each(images->store, STORE_TMP, clean_tmp_file, images, err) < 0) {
+		images->closing = true;
+		images_release(images);
 		return -1;
 	}
-	*ret = all;
+	*ret = images;
 	return 0;
 }
 
-void images_free(struct images *all)
+void images_release(struct images *images)
 {
-	if (!all)
+	if (!images->closing || images->imports)
 		return;
-	struct image *image, *next;
-	HASH_ITER (hh, all->by_id, image, next) {
-		image_remove(image);
-	}
-	store_free(all->store);
-	free(all);
+	while (images->list)
+		images_remove(images, images->list);
+	store_free(images->store);
+	free(images);
 }
 
-/* Of one name: a published version before any other, then the newest. */
-static bool is_better(const struct image *image, const struct image *than)
+void images_free(struct images *images)
 {
-	if (!than)
-		return true;
-	bool published = image->row.state == DB_IMAGE_PUBLISHED;
-	if (published != (than->row.state == DB_IMAGE_PUBLISHED))
-		return published;
-	return image->row.version > than->row.version;
+	if (!images)
+		return;
+	imports_cancel(images);
+	images->closing = true;
+	images_release(images);
 }
 
-static struct image *find_by_name(struct images *all, const char *ref)
+/* published before the rest, whole before half, new before old */
+static bool is_better(const struct db_image *a, const struct db_image *b)
+{
+	bool a_published = a->state == DB_IMAGE_PUBLISHED;
+	bool b_published = b->state == DB_IMAGE_PUBLISHED;
+	bool a_whole = a->state != DB_IMAGE_IMPORTING, b_whole = b->state != DB_IMAGE_IMPORTING;
+
+	if (a_published != b_published)
+		return a_published;
+	if (a_whole != b_whole)
+		return a_whole;
+	return a->version > b->version;
+}
+
+static struct image *find_name(struct images *images, const char *ref)
 {
 	const char *colon = strchr(ref, ':');
 	size_t len = colon ? (size_t)(colon - ref) : strlen(ref);
 	int64_t version = 0;
 	struct image *best = NULL;
+
 	if (colon && str_parse_i64(colon + 1, &version) < 0)
 		return NULL;
-	for (struct image *image = all->by_id; image; image = image->hh.next) {
-		if (strlen(image->row.name) != len || memcmp(image->row.name, ref, len) != 0)
+	for (struct image *image = images->list; image; image = image->next) {
+		const struct db_image *row = &image->row;
+		if (strlen(row->name) != len || memcmp(row->name, ref, len) != 0)
 			continue;
-		if (colon ? image->row.version == version : is_better(image, best))
+		if (colon ? row->version == version : !best || is_better(row, &best->row))
 			best = image;
 	}
 	return best;
 }
 
-static struct image *find(struct images *all, const char *ref, struct err *err)
+static struct image *find(struct images *images, const char *ref, struct err *err)
 {
-	struct image *image = NULL;
-	HASH_FIND_STR(all->by_id, ref, image);
+	struct image *image = find_id(images, ref);
+
 	if (!image)
-		image = find_by_name(all, ref);
+		image = find_name(images, ref);
 	if (!image)
 		err_set(err, ERR_NOT_FOUND,
 			"there is no image '%.80s'; `vdictl image list` shows those there are",
@@ -138,137 +178,125 @@ static struct image *find(struct images *all, const char *ref, struct err *err)
 	return image;
 }
 
-const struct db_image *images_find(struct images *all, const char *ref, struct err *err)
+const struct db_image *images_find(struct images *images, const char *ref, struct err *err)
 {
-	struct image *image = find(all, ref, err);
+	struct image *image = find(images, ref, err);
+
 	return image ? &image->row : NULL;
 }
 
 static int compare(const struct image *a, const struct image *b)
 {
 	int names = strcmp(a->row.name, b->row.name);
+
 	if (names != 0)
 		return names;
 	return a->row.version < b->row.version ? -1 : a->row.version > b->row.version;
 }
 
-void images_each(struct images *all, void (*cb)(void *data, const struct db_image *row), void *data)
+void images_each(struct images *images, void (*cb)(void *data, const struct db_image *row),
+		 void *data)
 {
-	HASH_SORT(all->by_id, compare);
-	struct image *image, *next;
-	HASH_ITER (hh, all->by_id, image, next) {
+	DL_SORT(images->list, compare);
+	for (const struct image *image = images->list; image; image = image->next)
 		cb(data, &image->row);
-	}
 }
 
-static int change_state(struct image *image, enum db_image_state state, const char *what,
-			struct err *err)
+int images_refuse_importing(const struct db_image *row, struct err *err)
+{
+	if (row->state != DB_IMAGE_IMPORTING)
+		return 0;
+	return err_set(err, ERR_BUSY,
+		       "image '%s' version %lld is still being imported; wait for its job, or "
+		       "cancel it",
+		       row->name, (long long)row->version);
+}
+
+/*
+ * Every change of a state but the import's own. importing: nothing but the end of the import (or
+ * its cancelling). draft, published, retired: publish, retire and delete, in any order.
+ */
+static int set_state(struct images *images, struct image *image, enum db_image_state state,
+		     const char *what, struct err *err)
 {
 	struct db_image row = image->row;
+
+	if (row.state == state)
+		return 0;
 	row.state = state;
 	if (state == DB_IMAGE_PUBLISHED && row.published_at == 0)
 		row.published_at = str_now_ms();
-	if (db_image_update(image->all->db, &row, err) < 0)
+	if (db_image_update(images->db, &row, err) < 0)
 		return -1;
 	image->row = row;
-	log_info("image %s version %lld: %s", row.name, (long long)row.version, what);
-	image_tell(image, what);
+	images_tell(images, &row, what);
 	return 0;
 }
 
-static int refuse_importing(const struct image *image, struct err *err)
+int images_publish(struct images *images, const char *ref, struct err *err)
 {
-	return err_set(
-		err, ERR_BUSY,
-		"image '%s' version %lld is still being imported; wait for its job, or cancel it",
-		image->row.name, (long long)image->row.version);
-}
+	struct image *image = find(images, ref, err);
 
-int images_publish(struct images *all, const char *ref, struct err *err)
-{
-	struct image *image = find(all, ref, err);
-	if (!image)
+	if (!image || images_refuse_importing(&image->row, err) < 0)
 		return -1;
-	if (image->row.state == DB_IMAGE_IMPORTING)
-		return refuse_importing(image, err);
-	if (image->row.state == DB_IMAGE_PUBLISHED)
-		return 0;
-	return change_state(image, DB_IMAGE_PUBLISHED, "published", err);
+	return set_state(images, image, DB_IMAGE_PUBLISHED, "published", err);
 }
 
-int images_retire(struct images *all, const char *ref, struct err *err)
+int images_retire(struct images *images, const char *ref, struct err *err)
 {
-	struct image *image = find(all, ref, err);
-	if (!image)
+	struct image *image = find(images, ref, err);
+
+	if (!image || images_refuse_importing(&image->row, err) < 0)
 		return -1;
-	if (image->row.state == DB_IMAGE_IMPORTING)
-		return refuse_importing(image, err);
-	if (image->row.state == DB_IMAGE_RETIRED)
-		return 0;
-	return change_state(image, DB_IMAGE_RETIRED, "retired", err);
+	return set_state(images, image, DB_IMAGE_RETIRED, "retired", err);
 }
 
-/* The row first: a file without a row is waste, a row without its file is a lie. */
-int images_delete(struct images *all, const char *ref,
+/* the file goes aside, then the row, then the file: each moment says what is to come next */
+static int delete_image(struct images *images, struct image *image, struct err *err)
+{
+	static const char plan[] = "image-delete";
+	const struct db_image *row = &image->row;
+	char aside[64];
+	bool there;
+
+	snprintf(aside, sizeof(aside), "%s" DELETED, row->id);
+	plan_crash_point(plan, "aside", "before");
+	if (store_has(images->store, STORE_IMAGES, row->file, &there, err) < 0 ||
+	    (there &&
+	     store_move(images->store, STORE_IMAGES, row->file, STORE_TMP, aside, err) < 0))
+		return -1;
+	plan_crash_point(plan, "row", "before");
+	if (db_image_delete(images->db, row->id, err) < 0) {
+		struct err back;
+		if (there &&
+		    store_move(images->store, STORE_TMP, aside, STORE_IMAGES, row->file, &back) < 0)
+			log_err("image %s: %s", row->name, back.msg);
+		return -1;
+	}
+	plan_crash_point(plan, "file", "before");
+	if (store_delete(images->store, STORE_TMP, aside, err) < 0)
+		log_warn("image %s is deleted, its space is not free yet: %s", row->name, err->msg);
+	plan_crash_point(plan, "file", "after");
+	return 0;
+}
+
+int images_delete(struct images *images, const char *ref,
 		  const char *(*in_use)(void *data, const char *image_id), void *data,
 		  struct err *err)
 {
-	struct image *image = find(all, ref, err);
-	if (!image)
+	struct image *image = find(images, ref, err);
+
+	if (!image || images_refuse_importing(&image->row, err) < 0)
 		return -1;
-	if (image->row.state == DB_IMAGE_IMPORTING)
-		return refuse_importing(image, err);
-	const char *user = in_use(data, image->row.id);
+	const char *user = in_use ? in_use(data, image->row.id) : NULL;
 	if (user)
-		return err_set(
-			err, ERR_CONFLICT,
-			"desktop '%s' is a clone of image '%s' version %lld; delete it first, "
-			"or retire the image",
-			user, image->row.name, (long long)image->row.version);
-	if (db_image_delete(all->db, image->row.id, err) < 0)
+		return err_set(err, ERR_CONFLICT,
+			       "desktop '%.63s' is a clone of image '%s' version %lld; delete it "
+			       "first, or retire the image",
+			       user, image->row.name, (long long)image->row.version);
+	if (delete_image(images, image, err) < 0)
 		return -1;
-	if (store_delete(all->store, STORE_IMAGES, image->row.file, err) < 0)
-		log_warn("image %s: its file stays: %s", image->row.name, err->msg);
-	log_info("image %s version %lld: deleted", image->row.name, (long long)image->row.version);
-	image_tell(image, "deleted");
-	image_remove(image);
+	images_tell(images, &image->row, "deleted");
+	images_remove(images, image);
 	return 0;
-}
-
-int images_overlay_create(struct images *all, const struct db_image *image, const char *file,
-			  int64_t virtual_size, struct err *err)
-{
-	return store_create_overlay(all->store, file, image->file, (uint64_t)virtual_size, err);
-}
-
-int images_overlay_delete(struct images *all, const char *file, struct err *err)
-{
-	return store_delete(all->store, STORE_OVERLAYS, file, err);
-}
-
-int images_overlay_allocated(struct images *all, const char *file, int64_t *ret, struct err *err)
-{
-	return store_allocated(all->store, STORE_OVERLAYS, file, ret, err);
-}
-
-int images_chain_open(struct images *all, const char *overlay, int *ret_fds, uint8_t *ret_formats,
-		      size_t *ret_n, struct err *err)
-{
-	_cleanup_free_ struct store_layer *layers =
-		mem_calloc(QEMU_CHAIN_MAX, sizeof(struct store_layer));
-	size_t n;
-	if (store_open_chain(all->store, STORE_OVERLAYS, overlay, O_RDWR, layers, QEMU_CHAIN_MAX,
-			     &n, err) < 0)
-		return -1;
-	for (size_t i = 0; i < n; i++) {
-		ret_fds[i] = layers[i].fd;
-		ret_formats[i] = QEMU_FILE_QCOW2;
-	}
-	*ret_n = n;
-	return 0;
-}
-
-int images_disk_free(struct images *all, int64_t *ret_free, int64_t *ret_total, struct err *err)
-{
-	return store_space(all->store, ret_free, ret_total, err);
 }

@@ -20,6 +20,8 @@ struct images;
  */
 int images_new(uv_loop_t *loop, struct db *db, struct jobs *jobs, struct priv *priv,
 	       const char *state_dir, struct images **ret, struct err *err) warn_unused;
+/** images_free() - running imports are cancelled: their jobs end in this call, their files and rows
+ * go while the loop runs on (the database has to stay open until it ends) */
 void images_free(struct images *images);
 
 /** images_find() - by "name" (the newest published, else the newest), "name:version" or id;
@@ -67,6 +69,15 @@ int images_overlay_allocated(struct images *images, const char *file, int64_t *r
  */
 int images_chain_open(struct images *images, const char *overlay, int *ret_fds,
 		      uint8_t *ret_formats, size_t *ret_n, struct err *err) warn_unused;
+/** struct image_layer - one file of an image's chain */
+struct image_layer {
+	char file[128];
+	int64_t virtual_size, allocated; /* bytes */
+};
+
+/** images_chain() - the files that an image is made of, top first; @ret: room for QEMU_CHAIN_MAX */
+int images_chain(struct images *images, const struct db_image *image, struct image_layer *ret,
+		 size_t *ret_n, struct err *err) warn_unused;
 /** images_disk_free() - bytes free in the store */
 int images_disk_free(struct images *images, int64_t *ret_free, int64_t *ret_total,
 		     struct err *err) warn_unused;

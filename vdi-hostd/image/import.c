@@ -8,8 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+#include <utlist.h>
 
-#include "base/log.h"
+#include "base/mem.h"
 #include "base/plan.h"
 #include "storage/bulk.h"
 #include "storage/convert.h"
@@ -17,174 +19,257 @@
 #include "storage/format.h"
 #include "vdi-hostd/image/private.h"
 
-#define STEP_MS (12ULL * 3600 * 1000)
+_Static_assert((int)STORAGE_QCOW2 == PRIV_IMG_QCOW2 && (int)STORAGE_RAW == PRIV_IMG_RAW &&
+		       (int)STORAGE_VMDK == PRIV_IMG_VMDK && (int)STORAGE_VDI == PRIV_IMG_VDI &&
+		       (int)STORAGE_VHDX == PRIV_IMG_VHDX,
+	       "formats are numbered as on the wire");
 
+/* the pieces of work in which a large file moves have no end that could be told beforehand */
+#define LONG_MS (UINT64_C(14) * 60 * 60 * 1000)
+
+/* where the percentage stands when each long step begins */
+enum { COPY_FROM = 0, CHECKSUM_FROM = 15, CONVERT_FROM = 25, VERIFY_FROM = 90, ALL = 100 };
+
+/*
+ * struct import - one under way. At most one of @check, @bulk and @convert works at a time, and an
+ * undo ends only when it does not: then nothing points here any more.
+ */
 struct import {
-	struct image *image;
+	struct images *images;
+	struct image *image; /* once its row is there */
+	struct job *job;     /* NULL once it was settled */
 	struct plan *plan;
-	struct job *job;
-	struct storage_source source;
+	struct db_image row;
+	enum storage_format format; /* as asked for */
 	bool publish;
-	char expected_sha256[BULK_SHA256_LEN + 1];
-	char staged[64], target[64]; /* names in tmp/ */
-	int source_fd, staged_fd, target_fd;
-
-	/* what runs now, if anything does */
+	char expected[BULK_SHA256_LEN + 1];
+	char source_file[64], target_file[64]; /* in tmp/ */
+	int passed, copy, target;              /* descriptors; @copy is -1 where none is needed */
+	struct storage_source found;
+	struct err check_err;
+	uv_work_t check;
 	struct bulk *bulk;
 	struct convert *convert;
-	int32_t pid;
-	uint64_t start_time;
-	char checksum[BULK_SHA256_LEN + 1];
+	struct priv_process process;
+	bool checking;
+	bool stuck; /* a file could not be removed: its row has to stay until the next start */
+	void (*waiting)(struct plan *plan, void *ctx); /* an undo, for the end of the work */
+	int from, to;                                  /* the percentage at the ends of the step */
+	struct import *prev, *next;
 };
 
-static void write_row(struct plan *plan, void *ctx);
-static void erase_row(struct plan *plan, void *ctx);
-static void check_source(struct plan *plan, void *ctx);
-static void stop_work(struct plan *plan, void *ctx);
-static void stage_source(struct plan *plan, void *ctx);
-static void unstage_source(struct plan *plan, void *ctx);
-static void convert_source(struct plan *plan, void *ctx);
-static void delete_target(struct plan *plan, void *ctx);
-static void verify_target(struct plan *plan, void *ctx);
-static void sync_target(struct plan *plan, void *ctx);
-static void place_target(struct plan *plan, void *ctx);
-static void delete_image(struct plan *plan, void *ctx);
-static void settle(struct plan *plan, void *ctx);
-
-static const struct plan_step import_plan[] = {
-	{"row", write_row, erase_row},
-	{"checksum", check_source, stop_work, STEP_MS},
-	{"stage", stage_source, unstage_source, STEP_MS},
-	{"convert", convert_source, delete_target, STEP_MS},
-	{"verify", verify_target, stop_work, STEP_MS},
-	{"sync", sync_target, stop_work, STEP_MS},
-	{"place", place_target, delete_image},
-	{"settle", settle, NULL},
-};
-
-static void write_row(struct plan *plan, void *ctx)
+static int source_fd(const struct import *import)
 {
-	struct import *import = ctx;
-	struct err err;
-	if (db_image_insert(import->image->all->db, &import->image->row, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	return import->copy >= 0 ? import->copy : import->passed;
 }
 
-static void erase_row(struct plan *plan, void *ctx)
+static void report(struct import *import, uint64_t done, uint64_t total)
 {
-	struct import *import = ctx;
-	struct err err;
-	if (db_image_delete(import->image->all->db, import->image->row.id, &err) < 0 &&
-	    err.code != ERR_NOT_FOUND)
-		log_err("image %s: %s", import->image->row.name, err.msg);
-	plan_undone(plan);
+	uint64_t span = (uint64_t)(import->to - import->from);
+
+	if (import->job && total > 0)
+		job_progress(import->job, import->from + (int64_t)(done * span / total), ALL);
 }
 
-/* Work on whole files ends in here, whatever it was; on the way back its end completes the undo. */
-static void on_bulk_done(void *data, const char *sha256, const struct err *err)
+static void begin_part(struct import *import, int from, int to)
 {
-	struct import *import = data;
-	import->bulk = NULL;
-	if (plan_is_undoing(import->plan)) {
-		plan_undone(import->plan);
-		return;
-	}
-	if (err) {
+	import->from = from;
+	import->to = to;
+	report(import, 0, 1);
+}
+
+/* the end of a piece of work: the step goes on, or the undo that waited for this */
+static void proceed(struct import *import, const struct err *err)
+{
+	if (import->waiting)
+		import->waiting(import->plan, import);
+	else if (err)
 		plan_fail(import->plan, err);
-		return;
-	}
-	if (sha256)
-		snprintf(import->checksum, sizeof(import->checksum), "%s", sha256);
-	plan_next(import->plan);
+	else
+		plan_next(import->plan);
 }
 
-static const struct bulk_ops bulk_ops = {.done = on_bulk_done};
+/* in an undo: is there work to end first? @undo is called again when it has ended */
+static bool is_busy(struct import *import, void (*undo)(struct plan *plan, void *ctx))
+{
+	if (import->bulk)
+		bulk_cancel(import->bulk);
+	if (import->convert)
+		convert_cancel(import->convert);
+	bool busy = import->bulk || import->convert || import->checking;
+	import->waiting = busy ? undo : NULL;
+	return busy;
+}
 
 static void stop_work(struct plan *plan, void *ctx)
 {
-	struct import *import = ctx;
-	if (import->bulk)
-		bulk_cancel(import->bulk);
-	else
+	if (!is_busy(ctx, stop_work))
 		plan_undone(plan);
 }
 
-static void on_source_summed(void *data, const char *sha256, const struct err *err)
+static void bulk_progress(void *data, uint64_t done, uint64_t total)
 {
-	struct import *import = data;
-	struct err wrong;
-	if (!err && strcmp(sha256, import->expected_sha256) != 0) {
-		err_set(&wrong, ERR_CORRUPT,
-			"the file's sha256 is %s and not the one that was given; fetch it again",
-			sha256);
-		err = &wrong;
+	report(data, done, total);
+}
+
+/* ---- row: the intent, before any file ---- */
+
+static void add_row(struct plan *plan, void *ctx)
+{
+	struct import *import = ctx;
+	struct images *images = import->images;
+	struct err err;
+
+	if (db_image_next_version(images->db, import->row.name, &import->row.version, &err) < 0 ||
+	    db_image_insert(images->db, &import->row, &err) < 0) {
+		plan_fail(plan, &err);
+		return;
 	}
-	on_bulk_done(data, NULL, err);
+	import->image = images_add(images, &import->row);
+	plan_next(plan);
+}
+
+static void drop_row(struct plan *plan, void *ctx)
+{
+	struct import *import = ctx;
+	struct images *images = import->images;
+
+	/* a row that stays for now is found IMPORTING at the next start, and goes then */
+	if (import->image && !import->stuck &&
+	    db_image_delete(images->db, import->row.id, NULL) == 0)
+		images_remove(images, TAKE_PTR(import->image));
+	plan_undone(plan);
+}
+
+/* ---- check: the first look, off the loop, for the file may be on a slow file system ---- */
+
+static void run_check(uv_work_t *work)
+{
+	struct import *import = container_of(work, struct import, check);
+
+	import->check_err.code = 0;
+	(void)!storage_source_check(import->passed, import->format, &import->found,
+				    &import->check_err);
+}
+
+static void check_done(uv_work_t *work, int status)
+{
+	struct import *import = container_of(work, struct import, check);
+
+	import->checking = false;
+	proceed(import, import->check_err.code ? &import->check_err : NULL);
 }
 
 static void check_source(struct plan *plan, void *ctx)
 {
-	static const struct bulk_ops ops = {.done = on_source_summed};
 	struct import *import = ctx;
-	if (import->expected_sha256[0])
-		import->bulk =
-			bulk_sha256(import->image->all->loop, import->source_fd, &ops, import);
-	else
-		plan_next(plan);
+
+	begin_part(import, COPY_FROM, CHECKSUM_FROM);
+	import->checking = true;
+	uv_queue_work(import->images->loop, &import->check, run_check, check_done);
 }
 
-/*
- * qemu-img runs under a uid of its own and opens the file anew through its descriptor, which the
- * kernel allows where the file's mode lets everybody read. Any other file is copied first.
- */
-static bool tool_can_read(const struct import *import)
+/* ---- copy: where the tool may not read the source, or somebody might change it ---- */
+
+static bool needs_copy(const struct import *import)
 {
 	struct stat st;
-	return import->image->all->rootless ||
-	       (fstat(import->source_fd, &st) == 0 && (st.st_mode & S_IROTH));
+
+	if (fstat(import->passed, &st) < 0 || (st.st_mode & (S_IWGRP | S_IWOTH)))
+		return true;
+	/* the tool runs as we do, and opens it again by its mode */
+	if (priv_is_rootless(import->images->priv) && st.st_uid == geteuid())
+		return !(st.st_mode & S_IRUSR);
+	/* who owns it could change it between the check and the conversion; root need not bother */
+	return st.st_uid != 0 || !(st.st_mode & S_IROTH);
 }
 
-static void stage_source(struct plan *plan, void *ctx)
+static void copy_done(void *data, const char *sha256, const struct err *err)
+{
+	struct import *import = data;
+	struct err again = {0};
+
+	import->bulk = NULL;
+	/* this copy is nobody's but ours: what is found in it now holds */
+	if (!err &&
+	    storage_source_check(import->copy, import->found.format, &import->found, &again) < 0)
+		err = &again;
+	proceed(import, err);
+}
+
+static const struct bulk_ops copy_ops = {bulk_progress, copy_done};
+
+static void copy_source(struct plan *plan, void *ctx)
 {
 	struct import *import = ctx;
-	struct images *all = import->image->all;
 	struct err err;
-	if (tool_can_read(import)) {
+
+	if (!needs_copy(import)) {
 		plan_next(plan);
 		return;
 	}
-	if (store_create_tmp(all->store, import->staged, 0644, &import->staged_fd, &err) < 0) {
+	/* readable by the tool, in a folder that nobody else can enter */
+	if (store_create_tmp(import->images->store, import->source_file, 0644, &import->copy,
+			     &err) < 0) {
 		plan_fail(plan, &err);
 		return;
 	}
 	import->bulk =
-		bulk_copy(all->loop, import->source_fd, import->staged_fd, &bulk_ops, import);
+		bulk_copy(import->images->loop, import->passed, import->copy, &copy_ops, import);
 }
 
-static void delete_tmp(struct import *import, const char *file)
-{
-	struct err err;
-	if (store_delete(import->image->all->store, STORE_TMP, file, &err) < 0)
-		log_warn("image %s: a file in the making stays: %s", import->image->row.name,
-			 err.msg);
-}
-
-static void unstage_source(struct plan *plan, void *ctx)
+static void drop_copy(struct plan *plan, void *ctx)
 {
 	struct import *import = ctx;
-	delete_tmp(import, import->staged);
-	stop_work(plan, ctx);
+
+	if (is_busy(import, drop_copy))
+		return;
+	if (import->copy >= 0) {
+		close(TAKE_FD(import->copy));
+		(void)!store_delete(import->images->store, STORE_TMP, import->source_file, NULL);
+	}
+	plan_undone(plan);
 }
+
+/* ---- checksum: is it the file that was meant? ---- */
+
+static void checksum_done(void *data, const char *sha256, const struct err *err)
+{
+	struct import *import = data;
+	struct err wrong;
+
+	import->bulk = NULL;
+	if (!err && strcmp(sha256, import->expected) != 0) {
+		err_set(&wrong, ERR_CORRUPT,
+			"the file is not the one that was meant: its SHA-256 is %s", sha256);
+		err = &wrong;
+	}
+	proceed(import, err);
+}
+
+static const struct bulk_ops checksum_ops = {bulk_progress, checksum_done};
+
+static void checksum_source(struct plan *plan, void *ctx)
+{
+	struct import *import = ctx;
+
+	begin_part(import, CHECKSUM_FROM, CONVERT_FROM);
+	if (import->expected[0] == '\0')
+		plan_next(plan);
+	else
+		import->bulk =
+			bulk_sha256(import->images->loop, source_fd(import), &checksum_ops, import);
+}
+
+/* ---- convert ---- */
 
 static void on_spawned(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
 {
 	struct import *import = data;
-	if (!err) {
-		import->pid = reply->pid;
-		import->start_time = reply->start_time;
-	}
+
+	if (!err)
+		import->process =
+			(struct priv_process){.pid = reply->pid, .start_time = reply->start_time};
 	convert_spawned(import->convert, err ? -1 : fds[0], err);
 }
 
@@ -192,249 +277,318 @@ static void spawn_tool(void *data, const int fds[CONVERT_FDS])
 {
 	struct import *import = data;
 	struct priv_request req = {.verb = PRIV_IMG_SPAWN, .n_fds = CONVERT_FDS};
-	req.u.img = (struct priv_img){
-		.source_format = (uint8_t)import->source.format,
-		.target_format = PRIV_IMG_QCOW2,
-	};
-	priv_call(import->image->all->priv, &req, fds, CONVERT_FDS, on_spawned, import);
-}
 
-static void on_signalled(void *data, const struct priv_reply *reply, int *fds,
-			 const struct err *err)
-{
-	if (err && err->code != ERR_CANCELLED && err->code != ERR_NOT_FOUND)
-		log_warn("a signal to qemu-img was refused: %s", err->msg);
-}
-
-static struct priv_request tool_request(const struct import *import, enum priv_verb verb, int sig)
-{
-	struct priv_request req = {.verb = verb};
-	req.u.process = (struct priv_process){
-		.pid = import->pid,
-		.start_time = import->start_time,
-		.sig = sig,
-	};
-	return req;
+	req.u.img = (struct priv_img){.source_format = (uint8_t)import->found.format,
+				      .target_format = PRIV_IMG_QCOW2};
+	priv_call(import->images->priv, &req, fds, CONVERT_FDS, on_spawned, import);
 }
 
 static void kill_tool(void *data)
 {
 	struct import *import = data;
-	struct priv_request req = tool_request(import, PRIV_IMG_SIGNAL, SIGKILL);
-	priv_call(import->image->all->priv, &req, NULL, 0, on_signalled, NULL);
+	struct priv_request req = {.verb = PRIV_IMG_SIGNAL};
+
+	req.u.process = import->process;
+	req.u.process.sig = SIGKILL;
+	priv_call(import->images->priv, &req, NULL, 0, NULL, NULL);
 }
 
 static void on_reaped(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
 {
 	struct import *import = data;
+
 	convert_reaped(import->convert, err ? -1 : reply->wait_status);
 }
 
 static void reap_tool(void *data)
 {
 	struct import *import = data;
-	struct priv_request req = tool_request(import, PRIV_REAP, 0);
-	priv_call(import->image->all->priv, &req, NULL, 0, on_reaped, import);
+	struct priv_request req = {.verb = PRIV_REAP};
+
+	/* once the daemon ends there is nobody to ask, nor does the answer matter */
+	if (import->images->closing) {
+		convert_reaped(import->convert, -1);
+		return;
+	}
+	req.u.process = import->process;
+	priv_call(import->images->priv, &req, NULL, 0, on_reaped, import);
 }
 
-static void on_progress(void *data, int percent_100)
+static void convert_progress(void *data, int percent_100)
 {
-	struct import *import = data;
-	int64_t total = (int64_t)import->source.virtual_size;
-	job_progress(import->job, total / 10000 * percent_100, total);
+	report(data, (uint64_t)percent_100, 10000);
 }
 
-static void on_converted(void *data, const struct err *err)
+static void convert_done(void *data, const struct err *err)
 {
 	struct import *import = data;
+
 	import->convert = NULL;
-	if (plan_is_undoing(import->plan))
-		plan_undone(import->plan);
-	else if (err)
-		plan_fail(import->plan, err);
-	else
-		plan_next(import->plan);
+	proceed(import, err);
 }
 
-static void convert_source(struct plan *plan, void *ctx)
+static const struct convert_ops convert_ops = {spawn_tool, kill_tool, reap_tool, convert_progress,
+					       convert_done};
+
+static void convert_image(struct plan *plan, void *ctx)
 {
-	static const struct convert_ops ops = {spawn_tool, kill_tool, reap_tool, on_progress,
-					       on_converted};
 	struct import *import = ctx;
-	struct images *all = import->image->all;
-	int source = import->staged_fd >= 0 ? import->staged_fd : import->source_fd;
 	struct err err;
-	/* the folder is closed to others: this mode opens the file to nobody but the tool */
-	if (store_create_tmp(all->store, import->target, 0666, &import->target_fd, &err) < 0 ||
-	    convert_start(all->loop, source, import->target_fd, &ops, (struct convert_limits){0},
-			  import, &import->convert, &err) < 0)
+
+	begin_part(import, CONVERT_FROM, VERIFY_FROM);
+	if (store_create_tmp(import->images->store, import->target_file, 0666, &import->target,
+			     &err) < 0 ||
+	    convert_start(import->images->loop, source_fd(import), import->target, &convert_ops,
+			  (struct convert_limits){0}, import, &import->convert, &err) < 0)
 		plan_fail(plan, &err);
 }
 
-static void delete_target(struct plan *plan, void *ctx)
+static void drop_target(struct plan *plan, void *ctx)
 {
 	struct import *import = ctx;
-	delete_tmp(import, import->target);
-	if (import->convert)
-		convert_cancel(import->convert);
-	else
-		plan_undone(plan);
+
+	if (is_busy(import, drop_target))
+		return;
+	if (import->target >= 0) {
+		close(TAKE_FD(import->target));
+		(void)!store_delete(import->images->store, STORE_TMP, import->target_file, NULL);
+	}
+	plan_undone(plan);
 }
+
+/* ---- verify: the tool's work is looked at like a stranger's ---- */
+
+static int check_target(struct import *import, struct err *err)
+{
+	enum storage_format format = import->found.format;
+	struct qcow2_header header;
+
+	if (qcow2_read(import->target, 0, &header, err) < 0)
+		return err_prefix(err, "qemu-img's result");
+	uint64_t expected = (import->found.virtual_size + 511) & ~UINT64_C(511);
+	if ((format == STORAGE_QCOW2 || format == STORAGE_RAW) && header.virtual_size != expected)
+		return err_set(err, ERR_CORRUPT,
+			       "qemu-img's result has %llu bytes where the source has %llu",
+			       (unsigned long long)header.virtual_size,
+			       (unsigned long long)expected);
+	import->row.virtual_size = (int64_t)header.virtual_size;
+	return 0;
+}
+
+static void verify_done(void *data, const char *sha256, const struct err *err)
+{
+	struct import *import = data;
+
+	import->bulk = NULL;
+	if (!err)
+		memcpy(import->row.sha256, sha256, sizeof(import->row.sha256));
+	proceed(import, err);
+}
+
+static const struct bulk_ops verify_ops = {bulk_progress, verify_done};
 
 static void verify_target(struct plan *plan, void *ctx)
 {
 	struct import *import = ctx;
-	struct qcow2_header header;
 	struct err err;
-	delete_tmp(import, import->staged);
-	/* what the tool made is looked at like any other file */
-	if (qcow2_read(import->target_fd, 0, &header, &err) < 0) {
-		err_prefix(&err, "qemu-img made a file that cannot be used");
+
+	begin_part(import, VERIFY_FROM, ALL);
+	if (check_target(import, &err) < 0)
 		plan_fail(plan, &err);
-		return;
-	}
-	import->image->row.virtual_size = (int64_t)header.virtual_size;
-	import->bulk = bulk_sha256(import->image->all->loop, import->target_fd, &bulk_ops, import);
+	else
+		import->bulk =
+			bulk_sha256(import->images->loop, import->target, &verify_ops, import);
 }
+
+/* ---- sync, place, commit ---- */
+
+static void sync_done(void *data, const char *sha256, const struct err *err)
+{
+	struct import *import = data;
+
+	import->bulk = NULL;
+	proceed(import, err);
+}
+
+static const struct bulk_ops sync_ops = {NULL, sync_done};
 
 static void sync_target(struct plan *plan, void *ctx)
 {
 	struct import *import = ctx;
-	import->bulk =
-		bulk_sync(import->image->all->loop, import->target_fd, 0440, &bulk_ops, import);
+
+	import->bulk = bulk_sync(import->images->loop, import->target, 0440, &sync_ops, import);
 }
 
 static void place_target(struct plan *plan, void *ctx)
 {
 	struct import *import = ctx;
 	struct err err;
-	if (store_move(import->image->all->store, STORE_TMP, import->target, STORE_IMAGES,
-		       import->image->row.file, &err) < 0)
+
+	if (store_move(import->images->store, STORE_TMP, import->target_file, STORE_IMAGES,
+		       import->row.file, &err) < 0)
 		plan_fail(plan, &err);
 	else
 		plan_next(plan);
 }
 
-static void delete_image(struct plan *plan, void *ctx)
+static void drop_placed(struct plan *plan, void *ctx)
 {
 	struct import *import = ctx;
-	struct err err;
-	if (store_delete(import->image->all->store, STORE_IMAGES, import->image->row.file, &err) <
-	    0)
-		log_warn("image %s: its file stays: %s", import->image->row.name, err.msg);
+
+	if (store_delete(import->images->store, STORE_IMAGES, import->row.file, NULL) < 0)
+		import->stuck = true;
 	plan_undone(plan);
 }
 
-static void settle(struct plan *plan, void *ctx)
+static void commit_row(struct plan *plan, void *ctx)
 {
 	struct import *import = ctx;
-	struct db_image *row = &import->image->row;
+	struct db_image *row = &import->row;
 	struct err err;
-	if (store_allocated(import->image->all->store, STORE_IMAGES, row->file, &row->file_size,
-			    &err) < 0) {
+
+	row->state = import->publish ? DB_IMAGE_PUBLISHED : DB_IMAGE_DRAFT;
+	row->published_at = import->publish ? str_now_ms() : 0;
+	if (store_allocated(import->images->store, STORE_IMAGES, row->file, &row->file_size, &err) <
+		    0 ||
+	    db_image_update(import->images->db, row, &err) < 0) {
 		plan_fail(plan, &err);
 		return;
 	}
-	memcpy(row->sha256, import->checksum, sizeof(row->sha256));
-	row->state = import->publish ? DB_IMAGE_PUBLISHED : DB_IMAGE_DRAFT;
-	row->published_at = import->publish ? str_now_ms() : 0;
-	if (db_image_update(import->image->all->db, row, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	import->image->row = *row;
+	plan_next(plan);
 }
+
+static const struct plan_step import_plan[] = {
+	{"row", add_row, drop_row},
+	{"check", check_source, stop_work, LONG_MS},
+	{"copy", copy_source, drop_copy, LONG_MS},
+	{"checksum", checksum_source, stop_work, LONG_MS},
+	{"convert", convert_image, drop_target, LONG_MS},
+	{"verify", verify_target, stop_work, LONG_MS},
+	{"sync", sync_target, stop_work, LONG_MS},
+	{"place", place_target, drop_placed},
+	{"commit", commit_row, NULL},
+};
+
+/* ---- the whole ---- */
 
 static void import_free(struct import *import)
 {
-	if (import->source_fd >= 0)
-		close(import->source_fd);
-	if (import->staged_fd >= 0)
-		close(import->staged_fd);
-	if (import->target_fd >= 0)
-		close(import->target_fd);
+	mem_closep(&import->passed);
+	mem_closep(&import->copy);
+	mem_closep(&import->target);
 	free(import);
 }
 
-static void on_imported(void *ctx, const struct err *err)
+static void import_done(void *ctx, const struct err *err)
 {
 	struct import *import = ctx;
-	struct image *image = import->image;
-	if (err) {
-		job_fail(import->job, err);
-		image_remove(image);
-	} else {
-		log_info("image %s version %lld: imported", image->row.name,
-			 (long long)image->row.version);
-		image_tell(image, import->publish ? "published" : "draft");
-		job_done(import->job,
-			 json_pack("{s:s, s:s, s:I}", "image", image->row.id, "name",
-				   image->row.name, "version", (json_int_t)image->row.version));
-	}
+	struct images *images = import->images;
+	struct job *job = TAKE_PTR(import->job);
+
+	if (!err && import->copy >= 0)
+		(void)!store_delete(images->store, STORE_TMP, import->source_file, NULL);
+	if (!err)
+		images_tell(images, &import->row, import->publish ? "published" : "draft");
+	if (job && err)
+		job_fail(job, err);
+	else if (job)
+		job_done(job,
+			 json_pack("{s:s, s:s, s:I}", "image", import->row.id, "name",
+				   import->row.name, "version", (json_int_t)import->row.version));
+	DL_DELETE(images->imports, import);
 	import_free(import);
+	images_release(images);
 }
 
-static void on_cancel(void *data)
+static void cancel(void *data)
 {
 	struct import *import = data;
-	if (!plan_is_undoing(import->plan))
-		plan_cancel(import->plan, NULL);
+	struct err err;
+
+	err_set(&err, ERR_CANCELLED, "the import of image '%s' was cancelled", import->row.name);
+	plan_cancel(import->plan, &err);
 }
 
-static int check_request(const struct image_import *request, struct storage_source *ret,
-			 struct err *err)
+void imports_cancel(struct images *images)
 {
-	const char *sha256 = request->sha256;
-	if (sha256 && (strlen(sha256) != BULK_SHA256_LEN ||
-		       strspn(sha256, "0123456789abcdef") != BULK_SHA256_LEN))
-		return err_set_field(err, "sha256",
-				     "sha256 must be 64 lower-case hexadecimal digits");
-	if (storage_check_fd(request->fd, err) < 0)
-		return -1;
-	return storage_source_check(request->fd, (enum storage_format)request->format, ret, err);
+	struct import *next;
+	struct err err;
+
+	err_set(&err, ERR_CANCELLED, "the daemon was stopped; import the image again");
+	for (struct import *import = images->imports; import; import = next) {
+		next = import->next;
+		if (import->job)
+			job_fail(TAKE_PTR(import->job), &err);
+		plan_cancel(import->plan, &err);
+	}
 }
 
-static int fill_row(struct images *all, const struct image_import *request,
-		    const struct storage_source *source, struct db_image *row, struct err *err)
+static int set_text(char *dst, size_t size, const char *field, const char *text, struct err *err)
 {
+	if (!text || str_copy(dst, size, text) == 0)
+		return 0;
+	return err_set_field(err, field, "%s has more than %zu bytes", field, size - 1);
+}
+
+static int set_expected(struct import *import, const char *sha256, struct err *err)
+{
+	if (!sha256)
+		return 0;
+	if (strlen(sha256) != BULK_SHA256_LEN ||
+	    strspn(sha256, "0123456789abcdefABCDEF") != BULK_SHA256_LEN)
+		return err_set_field(err, "sha256", "sha256 must be %d hexadecimal digits",
+				     BULK_SHA256_LEN);
+	for (size_t i = 0; i < BULK_SHA256_LEN; i++)
+		import->expected[i] = (char)(sha256[i] | (sha256[i] >= 'A' ? 0x20 : 0));
+	return 0;
+}
+
+static int fill_import(struct import *import, const struct image_import *wanted, struct err *err)
+{
+	struct db_image *row = &import->row;
+
+	if (!wanted->name || !str_is_name(wanted->name) ||
+	    str_copy(row->name, sizeof(row->name), wanted->name) < 0)
+		return err_set_field(err, "name",
+				     "an image's name is made of a-z, 0-9 and -, at most %d of "
+				     "them, and begins with no -",
+				     STR_NAME_MAX);
+	if (wanted->format < STORAGE_FORMAT_UNKNOWN || wanted->format > STORAGE_VHDX)
+		return err_set_field(err, "format", "there is no image format %d", wanted->format);
+	import->format = (enum storage_format)wanted->format;
+	import->publish = wanted->publish;
 	str_uuid_new(row->id);
-	snprintf(row->name, sizeof(row->name), "%s", request->name);
-	snprintf(row->file, sizeof(row->file), "%s.qcow2", row->id);
-	snprintf(row->owner, sizeof(row->owner), "%s", request->owner ? request->owner : "");
-	snprintf(row->description, sizeof(row->description), "%s",
-		 request->description ? request->description : "");
 	row->state = DB_IMAGE_IMPORTING;
-	row->virtual_size = (int64_t)source->virtual_size;
 	row->created_at = str_now_ms();
-	return db_image_next_version(all->db, row->name, &row->version, err);
+	snprintf(row->file, sizeof(row->file), "%s.qcow2", row->id);
+	snprintf(import->source_file, sizeof(import->source_file), "%s.source", row->id);
+	snprintf(import->target_file, sizeof(import->target_file), "%s.target", row->id);
+	if (set_text(row->owner, sizeof(row->owner), "owner", wanted->owner, err) < 0 ||
+	    set_text(row->description, sizeof(row->description), "description", wanted->description,
+		     err) < 0 ||
+	    set_expected(import, wanted->sha256, err) < 0)
+		return -1;
+	return storage_check_fd(import->passed, err);
 }
 
-int images_import(struct images *all, const struct image_import *request, const char **ret_job_id,
+int images_import(struct images *images, const struct image_import *wanted, const char **ret_job_id,
 		  struct err *err)
 {
-	struct storage_source source;
-	struct db_image row = {0};
-	_cleanup_close_ int fd = request->fd;
-	if (check_request(request, &source, err) < 0 ||
-	    fill_row(all, request, &source, &row, err) < 0)
-		return -1;
 	struct import *import = mem_new(struct import);
-	import->source_fd = TAKE_FD(fd);
-	import->staged_fd = -1;
-	import->target_fd = -1;
-	import->source = source;
-	import->publish = request->publish;
-	snprintf(import->expected_sha256, sizeof(import->expected_sha256), "%s",
-		 request->sha256 ? request->sha256 : "");
-	snprintf(import->staged, sizeof(import->staged), "%s.source", row.id);
-	snprintf(import->target, sizeof(import->target), "%s.qcow2", row.id);
-	if (job_start(all->jobs, "image.import", row.id, "bytes", on_cancel, import, &import->job,
-		      err) < 0) {
+
+	import->images = images;
+	import->passed = wanted->fd;
+	import->copy = import->target = -1;
+	if (fill_import(import, wanted, err) < 0 ||
+	    job_start(images->jobs, "image.import", import->row.id, "percent", cancel, import,
+		      &import->job, err) < 0) {
 		import_free(import);
 		return -1;
 	}
-	import->image = image_add(all, &row);
-	import->plan = plan_start(all->loop, "image-import", import_plan, ARRAY_LEN(import_plan),
-				  import, on_imported);
+	DL_APPEND(images->imports, import);
+	import->plan = plan_start(images->loop, "image-import", import_plan, ARRAY_LEN(import_plan),
+				  import, import_done);
 	*ret_job_id = job_id(import->job);
 	return 0;
 }

@@ -1,16 +1,15 @@
-/* Inside of image/ only. */
+/* What the files of this folder share. */
 #pragma once
 
-#include <uthash.h>
-
-#include "base/mem.h"
 #include "storage/store.h"
 #include "vdi-hostd/image/image.h"
 
+struct import;
+
+/* struct image - a row, as the database has it */
 struct image {
-	struct images *all;
 	struct db_image row;
-	UT_hash_handle hh;
+	struct image *prev, *next;
 };
 
 struct images {
@@ -19,11 +18,23 @@ struct images {
 	struct jobs *jobs;
 	struct priv *priv;
 	struct store *store;
-	struct image *by_id;
-	bool rootless;
+	struct image *list; /* by name and version as far as the database said, new ones last */
+	struct import *imports;
+	bool closing;
 };
 
-/* image.c */
-struct image *image_add(struct images *all, const struct db_image *row);
-void image_remove(struct image *image);
-void image_tell(struct image *image, const char *what);
+/** images_add(), images_remove() - keep the list; the row is copied */
+struct image *images_add(struct images *images, const struct db_image *row);
+void images_remove(struct images *images, struct image *image);
+
+/** images_tell() - log a change and write its event */
+void images_tell(struct images *images, const struct db_image *row, const char *what);
+
+/** images_refuse_importing() - ERR_BUSY while an image is being imported */
+int images_refuse_importing(const struct db_image *row, struct err *err) warn_unused;
+
+/** images_release() - free everything once closing and nothing is under way */
+void images_release(struct images *images);
+
+/** imports_cancel() - end all that run; their jobs are settled in this call */
+void imports_cancel(struct images *images);

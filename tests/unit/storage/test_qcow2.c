@@ -214,7 +214,9 @@ static int check_end(const char *path, struct err *err)
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct qcow2_header h;
 
-	assert_int_equal(qcow2_read(fd, QCOW2_ALLOW_BACKING, &h, err), 0);
+	/* where the tables themselves went with the end, reading the header says so */
+	if (qcow2_read(fd, QCOW2_ALLOW_BACKING, &h, err) < 0)
+		return -1;
 	return qcow2_check_end(fd, &h, err);
 }
 

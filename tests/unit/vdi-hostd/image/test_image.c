@@ -1,0 +1,184 @@
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "bench.h"
+#include "storage/format.h"
+
+static const char *in_use(void *data, const char *image_id)
+{
+	return data;
+}
+
+static void make(struct bench *bench, const char *name)
+{
+	assert_int_equal(help_run("rm -f img; qemu-img create -q -f qcow2 img 8M"), 0);
+	bench_import(bench, name, "img");
+}
+
+static void test_finds(void **state)
+{
+	struct bench *bench = *state;
+	struct err err;
+
+	make(bench, "a");
+	make(bench, "a");
+	make(bench, "ab");
+	assert_int_equal(images_find(bench->images, "a", &err)->version, 2);
+	assert_int_equal(images_find(bench->images, "a:1", &err)->version, 1);
+	char id[STR_UUID_LEN + 1];
+	memcpy(id, images_find(bench->images, "a:1", &err)->id, sizeof(id));
+	assert_int_equal(images_find(bench->images, id, &err)->version, 1);
+	assert_null(images_find(bench->images, "a:3", &err));
+	assert_int_equal(err.code, ERR_NOT_FOUND);
+	assert_null(images_find(bench->images, "a:", &err));
+	assert_null(images_find(bench->images, "a:x", &err));
+	assert_null(images_find(bench->images, "", &err));
+	/* what is published goes before what is new */
+	assert_int_equal(images_retire(bench->images, "a:2", &err), 0);
+	assert_int_equal(images_find(bench->images, "a", &err)->version, 1);
+	assert_int_equal(images_retire(bench->images, "a:1", &err), 0);
+	assert_int_equal(images_find(bench->images, "a", &err)->version, 2);
+	assert_int_equal(images_publish(bench->images, "a:1", &err), 0);
+	assert_int_equal(images_publish(bench->images, "a:1", &err), 0);
+	bench_reopen(bench);
+	assert_int_equal(images_find(bench->images, "a", &err)->version, 1);
+	assert_int_equal(images_publish(bench->images, "gone", &err), -1);
+	assert_int_equal(images_retire(bench->images, "gone", &err), -1);
+}
+
+struct order {
+	char text[64];
+};
+
+static void add_name(void *data, const struct db_image *row)
+{
+	struct order *order = data;
+	size_t len = strlen(order->text);
+
+	snprintf(order->text + len, sizeof(order->text) - len, "%s:%d ", row->name,
+		 (int)row->version);
+}
+
+static void test_lists_in_order(void **state)
+{
+	struct bench *bench = *state;
+	struct order order = {""};
+
+	make(bench, "b");
+	make(bench, "a");
+	make(bench, "b");
+	images_each(bench->images, add_name, &order);
+	assert_string_equal(order.text, "a:1 b:1 b:2 ");
+}
+
+static void test_deletes(void **state)
+{
+	struct bench *bench = *state;
+	static char user[] = "desk";
+	struct err err;
+
+	make(bench, "a");
+	assert_int_equal(images_delete(bench->images, "a", in_use, user, &err), -1);
+	assert_int_equal(err.code, ERR_CONFLICT);
+	assert_non_null(strstr(err.msg, "'desk'"));
+	bench_check_clean(bench);
+	assert_int_equal(images_delete(bench->images, "a", in_use, NULL, &err), 0);
+	assert_null(images_find(bench->images, "a", &err));
+	bench_check_clean(bench);
+	assert_int_equal(images_delete(bench->images, "a", in_use, NULL, &err), -1);
+	/* one whose file is lost can still be got rid of */
+	make(bench, "b");
+	assert_int_equal(help_run("rm images/*"), 0);
+	assert_int_equal(images_delete(bench->images, "b", NULL, NULL, &err), 0);
+	bench_check_clean(bench);
+}
+
+/* a store that is not mounted is no reason to forget what is in it */
+static void test_keeps_rows_without_files(void **state)
+{
+	struct bench *bench = *state;
+	struct err err;
+
+	make(bench, "a");
+	assert_int_equal(help_run("mv images away"), 0);
+	bench_reopen(bench);
+	assert_non_null(images_find(bench->images, "a", &err));
+	assert_int_equal(help_run("rmdir images && mv away images"), 0);
+	bench_reopen(bench);
+	bench_check_clean(bench);
+}
+
+static void test_cleans_up(void **state)
+{
+	struct bench *bench = *state;
+
+	make(bench, "a");
+	assert_int_equal(help_run("touch tmp/x tmp/overlay-12 "
+				  "tmp/00000000-0000-4000-8000-000000000000.deleted"),
+			 0);
+	bench_reopen(bench);
+	bench_check_clean(bench);
+}
+
+static void delete_in_child(const struct bench *bench, const char *point)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct bench child = {0};
+		struct err err;
+		setenv("VDI_CRASH_AT", point, 1);
+		memcpy(child.dir, bench->dir, sizeof(child.dir));
+		bench_open(&child);
+		_exit(images_delete(child.images, "a", NULL, NULL, &err) < 0);
+	}
+	int status = 0;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+		fail_msg("%s: status %x", point, (unsigned int)status);
+}
+
+static void test_killed_while_deleting(void **state)
+{
+	struct err err;
+	static const char *const points[] = {"image-delete:aside:before", "image-delete:row:before",
+					     "image-delete:file:before", "image-delete:file:after"};
+	struct bench *bench = *state;
+
+	if (!BENCH_CRASH_POINTS)
+		skip();
+	for (size_t i = 0; i < ARRAY_LEN(points); i++) {
+		make(bench, "a");
+		bench_close(bench);
+		delete_in_child(bench, points[i]);
+		bench_open(bench);
+		bench_check_clean(bench);
+		assert_int_equal(images_find(bench->images, "a", NULL) != NULL, i == 0);
+		if (i == 0)
+			assert_int_equal(images_delete(bench->images, "a", NULL, NULL, &err), 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, bench_new, bench_free)
+		TEST(test_finds),     TEST(test_lists_in_order),
+		TEST(test_deletes),   TEST(test_keeps_rows_without_files),
+		TEST(test_cleans_up), TEST(test_killed_while_deleting),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,113 @@
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "bench.h"
+#include "storage/format.h"
+#include "vdi-hostd/priv/qemu_spec.h"
+
+static const struct db_image *make(struct bench *bench)
+{
+	assert_int_equal(help_run("rm -f img; qemu-img create -q -f qcow2 img 8M"), 0);
+	return bench_import(bench, "base", "img");
+}
+
+static void test_overlay(void **state)
+{
+	struct bench *bench = *state;
+	const struct db_image *base = make(bench);
+	int fds[QEMU_CHAIN_MAX];
+	uint8_t formats[QEMU_CHAIN_MAX];
+	int64_t allocated = 0;
+	struct err err;
+	size_t n = 0;
+
+	assert_int_equal(images_overlay_create(bench->images, base, "one", 16 << 20, &err), 0);
+	assert_int_equal(help_run("qemu-img check -q overlays/one"), 0);
+	assert_int_equal(images_overlay_create(bench->images, base, "one", 0, &err), -1);
+	assert_int_equal(err.code, ERR_EXISTS);
+	assert_int_equal(images_overlay_create(bench->images, base, "two", 512, &err), -1);
+	assert_int_equal(images_overlay_create(bench->images, base, "two", -1, &err), -1);
+	assert_int_equal(images_overlay_allocated(bench->images, "one", &allocated, &err), 0);
+	assert_true(allocated > 0);
+	assert_int_equal(images_chain_open(bench->images, "one", fds, formats, &n, &err), 0);
+	assert_int_equal(n, 2);
+	assert_int_equal(formats[0], QEMU_FILE_QCOW2);
+	assert_int_equal(fcntl(fds[0], F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDWR);
+	assert_int_equal(fcntl(fds[1], F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDONLY);
+	close(fds[0]);
+	close(fds[1]);
+	assert_int_equal(images_overlay_delete(bench->images, "one", &err), 0);
+	assert_int_equal(images_overlay_delete(bench->images, "one", &err), 0);
+	assert_int_equal(images_chain_open(bench->images, "one", fds, formats, &n, &err), -1);
+	assert_int_equal(err.code, ERR_NOT_FOUND);
+}
+
+static void test_tampered_overlay(void **state)
+{
+	struct bench *bench = *state;
+	int fds[QEMU_CHAIN_MAX];
+	uint8_t formats[QEMU_CHAIN_MAX];
+	struct err err;
+	size_t n = 0;
+
+	assert_int_equal(images_overlay_create(bench->images, make(bench), "one", 0, &err), 0);
+	assert_int_equal(help_run("qemu-img rebase -u -f qcow2 -b /etc/passwd -F raw overlays/one"),
+			 0);
+	assert_int_equal(images_chain_open(bench->images, "one", fds, formats, &n, &err), -1);
+	assert_int_equal(err.code, ERR_CORRUPT);
+	assert_non_null(strstr(err.msg, "outside the store"));
+}
+
+static void test_no_clones_of_retired_ones(void **state)
+{
+	struct bench *bench = *state;
+	const struct db_image *base = make(bench);
+	struct err err;
+
+	assert_int_equal(images_retire(bench->images, base->id, &err), 0);
+	assert_int_equal(images_overlay_create(bench->images, base, "one", 0, &err), -1);
+	assert_int_equal(err.code, ERR_CONFLICT);
+}
+
+static void test_chain(void **state)
+{
+	struct bench *bench = *state;
+	const struct db_image *base = make(bench);
+	struct image_layer layers[QEMU_CHAIN_MAX];
+	int64_t free_bytes, total;
+	struct err err;
+	size_t n = 0;
+
+	assert_int_equal(images_chain(bench->images, base, layers, &n, &err), 0);
+	assert_int_equal(n, 1);
+	assert_string_equal(layers[0].file, base->file);
+	assert_int_equal(layers[0].virtual_size, 8 << 20);
+	assert_int_equal(layers[0].allocated, base->file_size);
+	assert_int_equal(images_disk_free(bench->images, &free_bytes, &total, &err), 0);
+	assert_true(free_bytes <= total);
+	assert_int_equal(help_run("rm images/*"), 0);
+	assert_int_equal(images_chain(bench->images, base, layers, &n, &err), -1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, bench_new, bench_free)
+		TEST(test_overlay),
+		TEST(test_tampered_overlay),
+		TEST(test_no_clones_of_retired_ones),
+		TEST(test_chain),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
