@@ -28,7 +28,7 @@ static bool is_wanted(const struct subscription *subscription, const char *topic
 static void send_event(struct client *client, const struct db_event *event)
 {
 	struct text *text = &client->server->text;
-	char time[STR_TIME_MAX], head[160];
+	char time[STR_TIME_MAX], head[512];
 	client->subscription->seq = event->seq;
 	if (!is_wanted(client->subscription, event->topic))
 		return;
@@ -38,6 +38,10 @@ static void send_event(struct client *client, const struct db_event *event)
 			 "{\"jsonrpc\":\"2.0\",\"method\":\"event\",\"params\":{\"seq\":%lld,"
 			 "\"time\":\"%s\",\"topic\":\"%s\",\"subject\":\"%s\",\"data\":",
 			 (long long)event->seq, time, event->topic, event->subject);
+	if (n < 0 || (size_t)n >= sizeof(head)) {
+		log_err("event %lld is not sent: its subject is too long", (long long)event->seq);
+		return;
+	}
 	text_add(text, head, (size_t)n);
 	text_add(text, event->data, strlen(event->data));
 	text_add(text, "}}\n", 3);

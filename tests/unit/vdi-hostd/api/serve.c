@@ -125,7 +125,8 @@ static struct api_token tell(struct api_call *call, const void *data)
 	json_t *said = json_pack("{s:s}", "text", params->text);
 	int failed = 0;
 	for (int64_t i = 0; i < params->times && !failed; i++)
-		failed = db_event_append(api_call_host(call)->db, "host", "test", said, &err);
+		failed = db_event_append(api_call_host(call)->db, "host",
+					 "3f2b8a10-0000-4000-8000-00000000abcd", said, &err);
 	json_decref(said);
 	return failed ? api_fail(call, &err) : api_reply(call, json_object());
 }
