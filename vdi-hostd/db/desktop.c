@@ -56,6 +56,7 @@ static int read_texts(sqlite3_stmt *stmt, struct db_desktop *ret)
 static int read_row(sqlite3_stmt *stmt, struct db_desktop *ret, struct err *err)
 {
 	int restart, op;
+	*ret = (struct db_desktop){0};
 	if (read_texts(stmt, ret) < 0 ||
 	    db_column_enum(stmt, 14, DB_RESTART_ALWAYS, &restart) < 0 ||
 	    db_column_enum(stmt, 16, DB_DESKTOP_OP_DELETE, &op) < 0)

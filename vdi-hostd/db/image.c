@@ -25,6 +25,7 @@ static void bind(sqlite3_stmt *stmt, const struct db_image *row)
 static int read_row(sqlite3_stmt *stmt, struct db_image *ret, struct err *err)
 {
 	int state;
+	*ret = (struct db_image){0};
 	if (db_column_text(stmt, 0, ret->id, sizeof(ret->id)) < 0 ||
 	    db_column_text(stmt, 1, ret->name, sizeof(ret->name)) < 0 ||
 	    db_column_enum(stmt, 3, DB_IMAGE_RETIRED, &state) < 0 ||

@@ -24,6 +24,7 @@ static void bind(sqlite3_stmt *stmt, const struct db_network *row)
 static int read_row(sqlite3_stmt *stmt, struct db_network *ret, struct err *err)
 {
 	int kind, intent;
+	*ret = (struct db_network){0};
 	if (db_column_text(stmt, 0, ret->id, sizeof(ret->id)) < 0 ||
 	    db_column_text(stmt, 1, ret->name, sizeof(ret->name)) < 0 ||
 	    db_column_enum(stmt, 2, DB_NETWORK_USER, &kind) < 0 ||

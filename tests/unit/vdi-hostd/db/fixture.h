@@ -1,0 +1,98 @@
+/* A database in a folder of its own, for each test. */
+#pragma once
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "vdi-hostd/db/db.h"
+#include "vdi-hostd/db/desktop.h"
+#include "vdi-hostd/db/image.h"
+#include "vdi-hostd/db/network.h"
+
+struct fixture {
+	char folder[64], path[80];
+	struct db *db;
+	struct err err;
+};
+
+/* err_assert() - it failed, and with that code */
+#define assert_fails(f, code_, call)                                                               \
+	do {                                                                                       \
+		(f)->err = (struct err){0};                                                        \
+		assert_int_equal(call, -1);                                                        \
+		assert_string_equal(err_code_name((f)->err.code), err_code_name(code_));           \
+		assert_true((f)->err.msg[0]);                                                      \
+	} while (0)
+
+#define assert_works(f, call)                                                                      \
+	do {                                                                                       \
+		(f)->err.msg[0] = '\0';                                                            \
+		if ((call) != 0)                                                                   \
+			fail_msg("%s: %s", #call, (f)->err.msg);                                   \
+	} while (0)
+
+static inline int fixture_make(void **state)
+{
+	struct fixture *f = mem_new(struct fixture);
+	snprintf(f->folder, sizeof(f->folder), "/tmp/vdi-db-XXXXXX");
+	if (!mkdtemp(f->folder))
+		return -1;
+	snprintf(f->path, sizeof(f->path), "%s/db", f->folder);
+	*state = f;
+	return db_open(f->path, &f->db, &f->err);
+}
+
+static inline int fixture_remove(void **state)
+{
+	struct fixture *f = *state;
+	char command[96];
+	db_close(f->db);
+	snprintf(command, sizeof(command), "rm -rf '%s'", f->folder);
+	int failed = system(command);
+	free(f);
+	return failed;
+}
+
+static inline void fixture_reopen(struct fixture *f)
+{
+	db_close(TAKE_PTR(f->db));
+	assert_works(f, db_open(f->path, &f->db, &f->err));
+}
+
+#define test_with_db(test) cmocka_unit_test_setup_teardown(test, fixture_make, fixture_remove)
+
+static inline struct db_image an_image(const char *id, const char *name, int64_t version)
+{
+	struct db_image row = {.version = version, .state = DB_IMAGE_PUBLISHED, .virtual_size = 1};
+	snprintf(row.id, sizeof(row.id), "%s", id);
+	snprintf(row.name, sizeof(row.name), "%s", name);
+	snprintf(row.file, sizeof(row.file), "%s.qcow2", id);
+	return row;
+}
+
+static inline struct db_network a_network(const char *id, const char *name, int64_t slot)
+{
+	struct db_network row = {.slot = slot, .address = 0xc0a80001, .prefix = 24};
+	snprintf(row.id, sizeof(row.id), "%s", id);
+	snprintf(row.name, sizeof(row.name), "%s", name);
+	return row;
+}
+
+static inline struct db_desktop a_desktop(const char *id, const char *name, int64_t slot)
+{
+	struct db_desktop row = {.slot = slot, .memory_mib = 512, .vcpus = 2};
+	snprintf(row.id, sizeof(row.id), "%s", id);
+	snprintf(row.name, sizeof(row.name), "%s", name);
+	snprintf(row.image_id, sizeof(row.image_id), "image");
+	snprintf(row.overlay, sizeof(row.overlay), "%s.qcow2", id);
+	snprintf(row.mac, sizeof(row.mac), "52:54:00:00:00:%02x", (unsigned int)slot & 0xff);
+	return row;
+}
