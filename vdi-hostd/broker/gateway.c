@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/log.h"
 #include "vdi-hostd/broker/private.h"
 
 #define REQUEST_MAX 2048
@@ -92,15 +93,24 @@ int gateway_parse(const char *request, size_t len, char *ret, struct err *err)
 	return 0;
 }
 
-/* QEMU got its copy of the socket with getfd; add_client makes it a SPICE channel. */
-static void hand_over(struct guest *guest, struct qmp *qmp, const char *token)
+static void on_handed_over(void *data, json_t *result, const struct err *err)
 {
+	if (err && err->code != ERR_CANCELLED)
+		log_warn("a client did not get to its screen: %s", err->msg);
+}
+
+/* QEMU got its copy of the socket with getfd; add_client makes it a SPICE channel. */
+static void hand_over(struct guest *guest, struct qmp *qmp)
+{
+	/* commands of one monitor go in order: one name serves every client */
+	static const char name[] = "client";
 	guest_answer(guest, answer_ok);
-	qmp_execute_fd(qmp, "getfd", json_pack("{s:s}", "fdname", token), guest->fd, 0, NULL, NULL);
+	qmp_execute_fd(qmp, "getfd", json_pack("{s:s}", "fdname", name), guest->fd, 0,
+		       on_handed_over, NULL);
 	qmp_execute(qmp, "add_client",
-		    json_pack("{s:s, s:s, s:b, s:b}", "protocol", "spice", "fdname", token,
+		    json_pack("{s:s, s:s, s:b, s:b}", "protocol", "spice", "fdname", name,
 			      "skipauth", 0, "tls", 0),
-		    0, NULL, NULL);
+		    0, on_handed_over, NULL);
 	guest_close(guest);
 }
 
@@ -124,7 +134,7 @@ static void on_request(struct guest *guest)
 	if (!qmp)
 		guest_refuse(guest, answer_unavailable);
 	else
-		hand_over(guest, qmp, token);
+		hand_over(guest, qmp);
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
