@@ -7,9 +7,10 @@
 
 #include "base/mem.h"
 
-#define READ_CHUNK      (64u << 10)
-#define FDS_MAX         8     /* descriptors waiting in one direction */
-#define IDLE_BUFFER_MAX 4096u /* an idle connection keeps no more than this */
+#define READ_CHUNK       (64u << 10)
+#define LAST_WORDS_READS 16
+#define FDS_MAX          8     /* descriptors waiting in one direction */
+#define IDLE_BUFFER_MAX  4096u /* an idle connection keeps no more than this */
 
 struct out_fd {
 	size_t at; /* leaves with the byte at this place of `out` */
@@ -265,6 +266,20 @@ static void compact(struct conn *conn)
 	conn->sent = 0;
 }
 
+/*
+ * The peer has gone, perhaps with last words: an answer, or why it went. They lie in our buffer
+ * already, and are bounded, as one that only pretends to be gone may go on writing.
+ */
+static void hear_last_words(struct conn *conn)
+{
+	for (int i = 0; i < LAST_WORDS_READS && !conn->paused && !conn->closing && !conn->ended;
+	     i++) {
+		if (receive(conn) <= 0)
+			break;
+		deliver(conn);
+	}
+}
+
 static void flush(struct conn *conn)
 {
 	if (conn->out.len == conn->sent || conn->ended || conn->closing)
@@ -276,6 +291,7 @@ static void flush(struct conn *conn)
 	compact(conn);
 	if (failed) {
 		struct err err;
+		hear_last_words(conn);
 		err_set_sys(&err, failed == EPIPE ? ERR_UNAVAILABLE : ERR_IO, failed,
 			    "the peer takes no more bytes");
 		end(conn, &err);

@@ -15,8 +15,7 @@
 #include "storage/qcow2.h"
 #include "storage/store.h"
 
-#define OWN_RUNS    200
-#define QEMU_RUNS   20
+#define RUNS        60
 #define SIZE        (UINT64_C(20) << 30)
 #define BASE        "base.qcow2"
 #define QEMU_IMG    "/usr/bin/qemu-img"
@@ -54,48 +53,39 @@ static void write_file(const char *path, const char *backing)
 
 static double time_own(void)
 {
-	double times[OWN_RUNS];
-	for (size_t i = 0; i < OWN_RUNS; i++) {
-		uint64_t start = uv_hrtime();
-		write_file("own.qcow2", "store/images/" BASE);
-		times[i] = (double)(uv_hrtime() - start) / MICROSECOND;
-		unlink("own.qcow2");
-	}
-	return median(times, OWN_RUNS);
+	uint64_t start = uv_hrtime();
+	write_file("own.qcow2", "store/images/" BASE);
+	uint64_t end = uv_hrtime();
+	unlink("own.qcow2");
+	return (double)(end - start) / MICROSECOND;
 }
 
 static double time_store(struct store *store)
 {
-	double times[OWN_RUNS];
 	struct err err;
-	for (size_t i = 0; i < OWN_RUNS; i++) {
-		uint64_t start = uv_hrtime();
-		if (store_create_overlay(store, "own.qcow2", BASE, 0, &err) < 0)
-			die("store_create_overlay", &err);
-		times[i] = (double)(uv_hrtime() - start) / MICROSECOND;
-		if (store_delete(store, STORE_OVERLAYS, "own.qcow2", &err) < 0)
-			die("store_delete", &err);
-	}
-	return median(times, OWN_RUNS);
+	uint64_t start = uv_hrtime();
+	if (store_create_overlay(store, "own.qcow2", BASE, 0, &err) < 0)
+		die("store_create_overlay", &err);
+	uint64_t end = uv_hrtime();
+	if (store_delete(store, STORE_OVERLAYS, "own.qcow2", &err) < 0)
+		die("store_delete", &err);
+	return (double)(end - start) / MICROSECOND;
 }
 
 static double time_qemu_img(void)
 {
-	double times[QEMU_RUNS];
 	char *const argv[] = {
 		"qemu-img",           "create",     "-q", "-f", "qcow2", "-F", "qcow2", "-b",
 		"store/images/" BASE, "qemu.qcow2", NULL};
-	for (size_t i = 0; i < QEMU_RUNS; i++) {
-		pid_t pid;
-		int status;
-		uint64_t start = uv_hrtime();
-		if (posix_spawn(&pid, QEMU_IMG, NULL, NULL, argv, environ) != 0 ||
-		    waitpid(pid, &status, 0) != pid || status != 0)
-			die(QEMU_IMG, NULL);
-		times[i] = (double)(uv_hrtime() - start) / MICROSECOND;
-		unlink("qemu.qcow2");
-	}
-	return median(times, QEMU_RUNS);
+	pid_t pid;
+	int status;
+	uint64_t start = uv_hrtime();
+	if (posix_spawn(&pid, QEMU_IMG, NULL, NULL, argv, environ) != 0 ||
+	    waitpid(pid, &status, 0) != pid || status != 0)
+		die(QEMU_IMG, NULL);
+	uint64_t end = uv_hrtime();
+	unlink("qemu.qcow2");
+	return (double)(end - start) / MICROSECOND;
 }
 
 int main(int argc, char **argv)
@@ -108,8 +98,15 @@ int main(int argc, char **argv)
 	if (store_open("store", &store, &err) < 0)
 		die("store_open", &err);
 	write_file("store/images/" BASE, NULL);
-	double own = time_own(), whole = time_store(store), qemu = time_qemu_img();
+	/* in turns, so that each sees the same load of the machine */
+	double own[RUNS], whole[RUNS], qemu[RUNS];
+	for (size_t i = 0; i < RUNS; i++) {
+		own[i] = time_own();
+		whole[i] = time_store(store);
+		qemu[i] = time_qemu_img();
+	}
 	store_free(store);
-	printf("{\"own_us\": %.1f, \"store_us\": %.1f, \"qemu_img_us\": %.1f}\n", own, whole, qemu);
+	printf("{\"own_us\": %.1f, \"store_us\": %.1f, \"qemu_img_us\": %.1f}\n", median(own, RUNS),
+	       median(whole, RUNS), median(qemu, RUNS));
 	return 0;
 }

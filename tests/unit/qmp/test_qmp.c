@@ -521,6 +521,22 @@ static void test_last_words(void **state)
 	json_decref(answer.result);
 }
 
+/* The same for events, when a command of ours runs into the closed socket first. */
+static void test_last_event(void **state)
+{
+	static const char text[] = "{\"event\":\"SHUTDOWN\"}\n";
+	struct client *client = *state;
+	struct answer answer = {0};
+	negotiate(client);
+	assert_true(send(client->peer.fd, text, strlen(text), MSG_NOSIGNAL) > 0);
+	close(TAKE_FD(client->peer.fd));
+	qmp_execute(client->qmp, "query-status", NULL, 0, on_answer, &answer);
+	assert_true(qmp_peer_wait(&client->peer, &client->closed));
+	assert_string_equal(client->last_event, "SHUTDOWN");
+	assert_int_equal(client->err.code, ERR_UNAVAILABLE);
+	expect_err(client, &answer, ERR_UNAVAILABLE);
+}
+
 static void test_fd(void **state)
 {
 	struct client *client = *state;
@@ -659,6 +675,7 @@ int main(void)
 		TEST(test_execute_in_answer),
 		TEST(test_execute_after_the_end),
 		TEST(test_last_words),
+		TEST(test_last_event),
 		TEST(test_fd),
 		TEST(test_bad_fd_and_args),
 		TEST(test_event_flood),
