@@ -177,7 +177,7 @@ static int check_array(const struct json_field *field, json_t *value, unsigned i
 static int check_value(const struct json_field *field, json_t *value, unsigned int flags,
 		       struct err *err)
 {
-	int64_t number;
+	int64_t number = 0;
 	int index;
 
 	switch (field->type) {
