@@ -48,6 +48,7 @@ void desktop_remove(struct desktop *desktop)
 		close(desktop->tap_fd);
 	HASH_DELETE(by_id, all->by_id, desktop);
 	HASH_DELETE(by_name, all->by_name, desktop);
+	json_decref(desktop->json);
 	free(desktop);
 }
 
@@ -160,9 +161,15 @@ struct qmp *desktop_qmp(struct desktop *desktop)
 	return desktop->qmp;
 }
 
+static void forget_json(struct desktop *desktop)
+{
+	json_decref(TAKE_PTR(desktop->json));
+}
+
 void desktop_set_state(struct desktop *desktop, enum desktop_state state, const char *reason)
 {
 	enum desktop_state old = desktop->state;
+	forget_json(desktop);
 	if (old == state && strcmp(desktop->row.state_reason, reason) == 0)
 		return;
 	desktop->state = state;
@@ -192,6 +199,7 @@ void desktop_tell(struct desktop *desktop, const char *was)
 
 int desktop_save(struct desktop *desktop, struct err *err)
 {
+	forget_json(desktop);
 	return db_desktop_update(desktop->all->env.db, &desktop->row, err);
 }
 
@@ -240,7 +248,7 @@ static json_t *text_json(const char *text)
 	return text[0] ? json_string(text) : json_null();
 }
 
-json_t *desktop_to_json(struct desktop *desktop)
+static json_t *make_json(struct desktop *desktop)
 {
 	const struct db_desktop *row = &desktop->row;
 	struct desktops *all = desktop->all;
@@ -273,6 +281,13 @@ json_t *desktop_to_json(struct desktop *desktop)
 	json_object_set_new_nocheck(ret, "started_at", time_json(row->pid ? row->started_at : 0));
 	json_object_set_new_nocheck(ret, "created_at", time_json(row->created_at));
 	return ret;
+}
+
+json_t *desktop_to_json(struct desktop *desktop)
+{
+	if (!desktop->json)
+		desktop->json = make_json(desktop);
+	return json_incref(desktop->json);
 }
 
 int desktop_update(struct desktop *desktop, const struct desktop_update *update, struct err *err)

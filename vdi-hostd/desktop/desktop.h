@@ -97,7 +97,8 @@ const struct db_desktop *desktop_row(const struct desktop *desktop);
 enum desktop_state desktop_state(const struct desktop *desktop);
 /** desktop_qmp() - its monitor, or NULL while there is none */
 struct qmp *desktop_qmp(struct desktop *desktop);
-/** desktop_to_json() - as desktop.get answers; new reference */
+/** desktop_to_json() - as desktop.get answers; a reference to what others read too: not to be
+ * changed */
 json_t *desktop_to_json(struct desktop *desktop);
 
 /**

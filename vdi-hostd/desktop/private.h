@@ -35,7 +35,8 @@ struct desktop {
 	uv_timer_t *retry;     /* reconnect a lost monitor, restart a failed desktop */
 	unsigned int failures; /* in a row, for the restart's back-off */
 
-	int tap_fd; /* on its way from the tap step to QEMU */
+	json_t *json; /* as desktop.get answers, made at the first question after a change */
+	int tap_fd;   /* on its way from the tap step to QEMU */
 	UT_hash_handle by_id, by_name;
 };
 
