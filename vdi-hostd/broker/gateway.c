@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <utlist.h>
 
 #include "base/log.h"
 #include "vdi-hostd/broker/private.h"
@@ -46,14 +47,8 @@ static void on_handle_closed(uv_handle_t *handle)
 
 static void guest_close(struct guest *guest)
 {
-	struct broker *broker = guest->broker;
-	if (guest->prev)
-		guest->prev->next = guest->next;
-	else
-		broker->guests = guest->next;
-	if (guest->next)
-		guest->next->prev = guest->prev;
-	broker->n_guests--;
+	DL_DELETE(guest->broker->guests, guest);
+	guest->broker->n_guests--;
 	uv_close((uv_handle_t *)&guest->poll, on_handle_closed);
 	uv_close((uv_handle_t *)&guest->timer, on_handle_closed);
 }
@@ -171,10 +166,7 @@ static void guest_new(struct broker *broker, int fd)
 	uv_timer_init(broker->loop, &guest->timer);
 	uv_poll_start(&guest->poll, UV_READABLE | UV_DISCONNECT, on_readable);
 	uv_timer_start(&guest->timer, on_too_slow, REQUEST_MS, 0);
-	guest->next = broker->guests;
-	if (guest->next)
-		guest->next->prev = guest;
-	broker->guests = guest;
+	DL_APPEND(broker->guests, guest);
 	broker->n_guests++;
 }
 
@@ -201,12 +193,11 @@ static void on_connection(uv_poll_t *poll, int status, int events)
 	struct broker *broker = poll->data;
 	struct listener *listener = broker->listener;
 	int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd >= 0 && broker->n_guests < GUESTS_MAX) {
-		guest_new(broker, fd);
-		return;
-	}
 	if (fd >= 0) {
-		close(fd);
+		/* a client says at once what it wants: who has been silent longest makes room */
+		if (broker->n_guests >= GUESTS_MAX)
+			guest_close(broker->guests);
+		guest_new(broker, fd);
 		return;
 	}
 	if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)

@@ -32,7 +32,7 @@ struct broker {
 	struct listener *listener;
 	int port;
 	struct ticket *tickets;
-	struct guest *guests;
+	struct guest *guests; /* the one that came first, first */
 	size_t n_guests;
 };
 
