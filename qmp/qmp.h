@@ -23,7 +23,8 @@ struct qmp;
  * struct qmp_ops - what the owner wants to hear
  * @ready:  the greeting came and capabilities were negotiated; commands may be sent from here on.
  *          Those sent earlier wait for it.
- * @event:  one event; @data is its "data" object (may be NULL), borrowed
+ * @event:  one event; @data is its "data" object (may be NULL), borrowed. QEMU sends
+ *          events as soon as it has negotiated, even ahead of saying so: one may come first of all
  * @closed: the connection is over: an orderly end (ERR_UNAVAILABLE), a protocol fault
  * (ERR_CORRUPT), a limit (ERR_LIMIT), no greeting in time (ERR_TIMEOUT). At most once, after all
  * pending commands got the same error. The owner answers with qmp_close().
@@ -39,7 +40,8 @@ struct qmp_ops {
  * @result: what stands in "return", borrowed; NULL on failure
  * @err:    NULL on success. QEMU's own refusals: DeviceNotFound is ERR_NOT_FOUND, CommandNotFound
  * is ERR_UNSUPPORTED, the rest ERR_UNAVAILABLE, with QEMU's words. ERR_TIMEOUT when the deadline
- *          passed (a late answer is dropped); ERR_CANCELLED by qmp_close().
+ *          passed (a late answer is dropped); ERR_LIMIT when 256 commands are unanswered or QEMU
+ *          does not read; ERR_CANCELLED by qmp_close().
  */
 typedef void (*qmp_reply_cb)(void *data, json_t *result, const struct err *err);
 
@@ -57,7 +59,7 @@ int qmp_connect(uv_loop_t *loop, const char *path, const struct qmp_ops *ops, vo
 		uint64_t deadline_ms, struct qmp **ret, struct err *err) warn_unused;
 
 /**
- * qmp_execute() - send one command
+ * qmp_execute() - send one command; several may be under way, QEMU runs them in the order given
  * @args:        its arguments; the reference is stolen, also on failure; NULL for none
  * @deadline_ms: 0: QMP_DEADLINE_MS
  * @cb:          fires exactly once, never inside this call; may be NULL
@@ -74,5 +76,6 @@ void qmp_execute_fd(struct qmp *qmp, const char *command, json_t *args, int fd,
  * qmp_close() - end the connection and free
  *
  * Pending commands get ERR_CANCELLED inside this call; no callback fires after it. NULL is fine.
+ * A callback must not answer ERR_CANCELLED with another command: it would be cancelled, too.
  */
 void qmp_close(struct qmp *qmp);
