@@ -4,6 +4,7 @@
 #include <uthash.h>
 
 #include "base/conn.h"
+#include "base/listener.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "vdi-hostd/api/server.h"
@@ -24,13 +25,6 @@ struct text {
 
 void text_add(struct text *text, const char *bytes, size_t len);
 void text_add_json(struct text *text, const json_t *json);
-
-struct listener {
-	int fd;
-	uv_poll_t poll;
-	uv_timer_t rest;
-	int open_handles;
-};
 
 struct api_server {
 	const struct api_host *host;

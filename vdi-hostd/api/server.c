@@ -14,7 +14,6 @@
 #include "vdi-hostd/db/event.h"
 #include "vdi-hostd/db/idempotency.h"
 
-#define REST_MS     200
 #define PATIENCE_MS 60000
 #define PAUSE_AT    (1u << 20) /* unread answers at which a client's requests wait */
 
@@ -190,8 +189,9 @@ static size_t count_clients(const struct api_server *server, uid_t uid)
 	return n;
 }
 
-static void client_new(struct api_server *server, int fd)
+static void client_new(void *data, int fd)
 {
+	struct api_server *server = data;
 	static const struct conn_limits limits = {API_LINE_MAX, API_QUEUE_MAX};
 	struct api_caller caller;
 	struct err err;
@@ -227,29 +227,6 @@ static void client_new(struct api_server *server, int fd)
 		client->next->prev = client;
 	server->clients = client;
 	server->n_clients++;
-}
-
-static void on_connection(uv_poll_t *poll, int status, int events);
-
-static void on_rested(uv_timer_t *timer)
-{
-	struct api_server *server = timer->data;
-	uv_poll_start(&server->listener->poll, UV_READABLE, on_connection);
-}
-
-static void on_connection(uv_poll_t *poll, int status, int events)
-{
-	struct api_server *server = poll->data;
-	int fd = accept4(server->listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd >= 0) {
-		client_new(server, fd);
-		return;
-	}
-	if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)
-		return;
-	/* out of descriptors: the connection stays in the queue, and would wake us for ever */
-	uv_poll_stop(poll);
-	uv_timer_start(&server->listener->rest, on_rested, REST_MS, 0);
 }
 
 /* A socket that nobody answers is left over from a daemon that was killed. */
@@ -304,37 +281,15 @@ static int open_listener(struct api_server *server, const struct api_server_conf
 	int fd = bind_socket(server, config, err);
 	if (fd < 0)
 		return -1;
-	struct listener *listener = mem_new(struct listener);
-	listener->fd = fd;
-	listener->open_handles = 2;
-	uv_poll_init(server->host->loop, &listener->poll, fd);
-	uv_timer_init(server->host->loop, &listener->rest);
-	listener->poll.data = server;
-	listener->rest.data = server;
-	uv_poll_start(&listener->poll, UV_READABLE, on_connection);
-	server->listener = listener;
-	return 0;
-}
-
-static void on_listener_closed(uv_handle_t *handle)
-{
-	struct listener *listener = handle->data;
-	if (--listener->open_handles > 0)
-		return;
-	close(listener->fd);
-	free(listener);
+	return listener_open(server->host->loop, fd, client_new, server, &server->listener, err);
 }
 
 static void close_listener(struct api_server *server)
 {
-	struct listener *listener = TAKE_PTR(server->listener);
-	if (!listener)
+	if (!server->listener)
 		return;
 	unlink(server->path);
-	listener->poll.data = listener;
-	listener->rest.data = listener;
-	uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
-	uv_close((uv_handle_t *)&listener->rest, on_listener_closed);
+	listener_close(TAKE_PTR(server->listener));
 }
 
 static void add_methods(struct api_server *server)

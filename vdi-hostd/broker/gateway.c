@@ -16,7 +16,6 @@
 #define REQUEST_MAX 2048
 #define REQUEST_MS  10000
 #define GUESTS_MAX  256
-#define REST_MS     200
 
 static const char answer_ok[] = "HTTP/1.0 200 OK\r\n\r\n";
 static const char answer_bad[] = "HTTP/1.0 400 Bad Request\r\n\r\n";
@@ -170,41 +169,13 @@ static void guest_new(struct broker *broker, int fd)
 	broker->n_guests++;
 }
 
-/*
- * A bare socket and not a uv_tcp_t: the descriptors it accepts are passed on to QEMU.
- */
-struct listener {
-	int fd;
-	uv_poll_t poll;
-	uv_timer_t rest;
-	int open_handles;
-};
-
-static void on_connection(uv_poll_t *poll, int status, int events);
-
-static void on_rested(uv_timer_t *timer)
+static void on_accepted(void *data, int fd)
 {
-	struct broker *broker = timer->data;
-	uv_poll_start(&broker->listener->poll, UV_READABLE, on_connection);
-}
-
-static void on_connection(uv_poll_t *poll, int status, int events)
-{
-	struct broker *broker = poll->data;
-	struct listener *listener = broker->listener;
-	int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd >= 0) {
-		/* a client says at once what it wants: who has been silent longest makes room */
-		if (broker->n_guests >= GUESTS_MAX)
-			guest_close(broker->guests);
-		guest_new(broker, fd);
-		return;
-	}
-	if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)
-		return;
-	/* out of descriptors: the connection stays in the queue, and would wake us for ever */
-	uv_poll_stop(poll);
-	uv_timer_start(&listener->rest, on_rested, REST_MS, 0);
+	struct broker *broker = data;
+	/* a client says at once what it wants: who has been silent longest makes room */
+	if (broker->n_guests >= GUESTS_MAX)
+		guest_close(broker->guests);
+	guest_new(broker, fd);
 }
 
 static int bind_listener(const char *address, int port, int *ret_port, struct err *err)
@@ -235,36 +206,12 @@ int gateway_open(struct broker *broker, const char *address, int port, struct er
 	int fd = bind_listener(address, port, &broker->port, err);
 	if (fd < 0)
 		return -1;
-	struct listener *listener = mem_new(struct listener);
-	listener->fd = fd;
-	listener->open_handles = 2;
-	uv_poll_init(broker->loop, &listener->poll, fd);
-	uv_timer_init(broker->loop, &listener->rest);
-	listener->poll.data = broker;
-	listener->rest.data = broker;
-	uv_poll_start(&listener->poll, UV_READABLE, on_connection);
-	broker->listener = listener;
-	return 0;
-}
-
-static void on_listener_closed(uv_handle_t *handle)
-{
-	struct listener *listener = handle->data;
-	if (--listener->open_handles > 0)
-		return;
-	close(listener->fd);
-	free(listener);
+	return listener_open(broker->loop, fd, on_accepted, broker, &broker->listener, err);
 }
 
 void gateway_close(struct broker *broker)
 {
 	while (broker->guests)
 		guest_close(broker->guests);
-	struct listener *listener = TAKE_PTR(broker->listener);
-	if (!listener)
-		return;
-	listener->poll.data = listener;
-	listener->rest.data = listener;
-	uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
-	uv_close((uv_handle_t *)&listener->rest, on_listener_closed);
+	listener_close(TAKE_PTR(broker->listener));
 }

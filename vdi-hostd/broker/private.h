@@ -3,6 +3,7 @@
 
 #include <uthash.h>
 
+#include "base/listener.h"
 #include "base/mem.h"
 #include "vdi-hostd/broker/broker.h"
 
@@ -21,7 +22,6 @@ struct ticket {
 	UT_hash_handle hh;
 };
 
-struct listener;
 struct guest; /* a client on the gateway's port that has not shown a ticket yet */
 
 struct broker {

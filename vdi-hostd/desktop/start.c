@@ -34,13 +34,27 @@ static const struct plan_step start_plan[] = {
 	{"settle", settle, NULL},
 };
 
+/* The row and the event of one change go to disk together. */
+static int change_state(struct desktop *desktop, enum desktop_state state, struct err *err)
+{
+	struct db *db = desktop->all->env.db;
+	if (db_begin(db, __func__, err) < 0)
+		return -1;
+	desktop_set_state(desktop, state, "");
+	if (desktop_save(desktop, err) < 0) {
+		db_rollback(db);
+		return -1;
+	}
+	return db_commit(db, err);
+}
+
 static void write_intent(struct plan *plan, void *ctx)
 {
 	struct desktop *desktop = ctx;
 	struct err err;
 	desktop->row.op = DB_DESKTOP_OP_START;
 	desktop->row.wanted = true;
-	if (desktop_save(desktop, &err) < 0)
+	if (change_state(desktop, DESKTOP_STARTING, &err) < 0)
 		plan_fail(plan, &err);
 	else
 		plan_next(plan);
@@ -255,9 +269,8 @@ static void settle(struct plan *plan, void *ctx)
 	struct desktop *desktop = ctx;
 	struct err err;
 	desktop->row.op = DB_DESKTOP_OP_NONE;
-	desktop->row.failed = false;
 	desktop->row.started_at = str_now_ms();
-	if (desktop_save(desktop, &err) < 0)
+	if (change_state(desktop, DESKTOP_RUNNING, &err) < 0)
 		plan_fail(plan, &err);
 	else
 		plan_next(plan);
@@ -269,7 +282,6 @@ static void on_started(void *ctx, const struct err *err)
 	struct err ignored;
 	desktop->plan = NULL;
 	if (!err) {
-		desktop_set_state(desktop, DESKTOP_RUNNING, "");
 		desktop_end(desktop, NULL);
 		return;
 	}
@@ -303,7 +315,6 @@ void desktop_start(struct desktop *desktop, int64_t timeout_s, desktop_cb cb, vo
 		return;
 	}
 	desktop->timeout_s = timeout_s ? timeout_s : desktop->all->env.start_timeout_s;
-	desktop_set_state(desktop, DESKTOP_STARTING, "");
 	desktop->plan = begin_plan(desktop);
 }
 
