@@ -31,6 +31,7 @@ struct desktop {
 	bool guest_ended;                       /* the guest shut itself down */
 	void (*ended)(struct desktop *desktop); /* who waits for its end instead of on_end() */
 
+	struct logs *logs;
 	struct qmp *qmp;
 	uv_timer_t *retry;     /* reconnect a lost monitor, restart a failed desktop */
 	unsigned int failures; /* in a row, for the restart's back-off */
@@ -76,6 +77,10 @@ void desktop_unlink_logs(const struct desktop *desktop);
 /** desktop_log_tail() - the end of a log as text; the caller frees; "" when there is none */
 char *desktop_log_tail(const struct desktop *desktop, enum desktop_file file, size_t max,
 		       size_t *ret_len);
+
+/* logs.c: keep the logs of a running desktop bounded */
+void desktop_logs_watch(struct desktop *desktop);
+void desktop_logs_unwatch(struct desktop *desktop);
 
 /* process.c: the QEMU process of a desktop */
 /** desktop_process_adopt() - hold it by pidfd and hear its end */

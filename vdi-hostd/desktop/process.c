@@ -61,11 +61,13 @@ int desktop_process_adopt(struct desktop *desktop, int pidfd, struct err *err)
 	desktop->pidfd = pidfd;
 	desktop->wait_status = -1;
 	desktop->guest_ended = false;
+	desktop_logs_watch(desktop);
 	return proc_watch(desktop->all->env.loop, pidfd, on_ended, desktop, &desktop->watch, err);
 }
 
 void desktop_process_release(struct desktop *desktop)
 {
+	desktop_logs_unwatch(desktop);
 	proc_unwatch(TAKE_PTR(desktop->watch));
 	if (desktop->pidfd >= 0)
 		close(TAKE_FD(desktop->pidfd));

@@ -8,8 +8,6 @@
 
 #include "vdi-hostd/desktop/private.h"
 
-#define LOG_SIZE_MAX (4 << 20)
-
 /* A listening socket that QEMU inherits: one may connect before QEMU is up, and again after a
  * restart. */
 static int listen_at(const struct desktop *desktop, enum desktop_file file, struct err *err)
@@ -25,15 +23,14 @@ static int listen_at(const struct desktop *desktop, enum desktop_file file, stru
 	return TAKE_FD(fd);
 }
 
-/* Logs grow with what a guest prints: each start begins them anew when they have become large. */
+/* QEMU's own log begins anew with each start: its end is the last words of this one. */
 static int open_log(const struct desktop *desktop, enum desktop_file file, struct err *err)
 {
 	char path[256];
-	struct stat st;
 	if (desktop_path(desktop, file, path, sizeof(path), err) < 0)
 		return -1;
 	int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW;
-	if (file == DESKTOP_QEMU_LOG || (stat(path, &st) == 0 && st.st_size > LOG_SIZE_MAX))
+	if (file == DESKTOP_QEMU_LOG)
 		flags |= O_TRUNC;
 	int fd = open(path, flags, 0600);
 	if (fd < 0)
