@@ -72,7 +72,6 @@ void jobs_unwait(struct job_wait *wait)
 
 static void job_free(struct job *job)
 {
-	HASH_DEL(job->jobs->running, job);
 	db_job_done(&job->row);
 	free(job);
 }
@@ -83,12 +82,13 @@ void jobs_free(struct jobs *jobs)
 		return;
 	struct job *job, *next;
 	HASH_ITER (hh, jobs->running, job, next) {
+		HASH_DEL(jobs->running, job);
 		job_free(job);
 	}
 	while (jobs->waits) {
 		struct job_wait *wait = jobs->waits;
-		wait->cb(wait->data, NULL);
 		jobs_unwait(wait);
+		wait->cb(wait->data, NULL);
 	}
 	free(jobs);
 }
@@ -165,13 +165,17 @@ void job_progress(struct job *job, int64_t done, int64_t total)
 
 static void tell_waiting(struct jobs *jobs, const struct db_job *row)
 {
-	struct job_wait *next;
-	for (struct job_wait *wait = jobs->waits; wait; wait = next) {
-		next = wait->next;
-		if (strcmp(wait->id, row->id) != 0)
+	struct job_wait *wait = jobs->waits;
+	while (wait) {
+		/* one that began after the end is told from the loop */
+		if (uv_is_active((uv_handle_t *)&wait->soon) || strcmp(wait->id, row->id) != 0) {
+			wait = wait->next;
 			continue;
-		wait->cb(wait->data, row);
+		}
+		/* who is told may end any other wait: begin anew */
 		jobs_unwait(wait);
+		wait->cb(wait->data, row);
+		wait = jobs->waits;
 	}
 }
 
@@ -181,6 +185,8 @@ static void settle(struct job *job)
 	job->row.ended_at = str_now_ms();
 	if (db_job_update(job->jobs->db, &job->row, &err) < 0)
 		log_err("job %s: its end is not recorded: %s", job->row.kind, err.msg);
+	/* it has ended for whoever asks while the others are told */
+	HASH_DEL(job->jobs->running, job);
 	tell(job);
 	tell_waiting(job->jobs, &job->row);
 	job_free(job);
@@ -191,7 +197,7 @@ void job_done(struct job *job, json_t *result)
 	job->row.state = DB_JOB_DONE;
 	if (job->row.total > 0)
 		job->row.done = job->row.total;
-	job->row.result = result ? json_dumps(result, JSON_COMPACT) : NULL;
+	job->row.result = result ? json_dumps(result, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 	json_decref(result);
 	settle(job);
 }
@@ -239,13 +245,13 @@ static void on_soon(uv_timer_t *timer)
 	struct job_wait *wait = timer->data;
 	struct db_job row;
 	struct err err;
+	jobs_unwait(wait);
 	if (db_job_get(wait->jobs->db, wait->id, &row, &err) < 0) {
 		wait->cb(wait->data, NULL);
-	} else {
-		wait->cb(wait->data, &row);
-		db_job_done(&row);
+		return;
 	}
-	jobs_unwait(wait);
+	wait->cb(wait->data, &row);
+	db_job_done(&row);
 }
 
 struct job_wait *jobs_wait(struct jobs *jobs, const char *id,

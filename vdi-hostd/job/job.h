@@ -33,7 +33,7 @@ int jobs_get(struct jobs *jobs, const char *id, struct db_job *ret, struct err *
 /** jobs_cancel() - ERR_NOT_FOUND, ERR_CONFLICT if it has ended, ERR_UNSUPPORTED if it cannot be */
 int jobs_cancel(struct jobs *jobs, const char *id, struct err *err) warn_unused;
 /** jobs_wait() - @cb fires from the loop once it has ended, also when it had ended before the call;
- * NULL row: the daemon stops. Return: a handle for jobs_unwait() */
+ * NULL row: the daemon stops. Return: a handle for jobs_unwait(), good until @cb fires */
 struct job_wait *jobs_wait(struct jobs *jobs, const char *id,
 			   void (*cb)(void *data, const struct db_job *row), void *data);
 void jobs_unwait(struct job_wait *wait);

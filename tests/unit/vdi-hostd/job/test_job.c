@@ -1,3 +1,5 @@
+#include "vdi-hostd/job/job.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,192 +9,332 @@
 #include <string.h>
 
 #include <cmocka.h>
-#include <sodium.h>
 
 #include "base/mem.h"
 #include "vdi-hostd/db/event.h"
-#include "vdi-hostd/job/job.h"
 
-struct fixture {
-	char folder[64];
+struct bench {
+	char folder[64], path[96];
 	uv_loop_t loop;
 	struct db *db;
 	struct jobs *jobs;
-	struct job *job;
-	int cancels, ends, stops, events;
-	struct db_job ended;
 	struct err err;
+	struct job *job;
+	int cancels;
+	struct job_wait *other; /* ended by whoever is told first */
+	int told, told_nothing, events;
+	enum db_job_state last_state;
+	char result[64], message[ERR_MSG_MAX];
 };
 
-static void count_event(void *data, const struct db_event *event)
+static void open_jobs(struct bench *bench)
 {
-	struct fixture *f = data;
-	assert_string_equal(event->topic, "job");
-	f->events++;
+	if (db_open(bench->path, &bench->db, &bench->err) < 0 ||
+	    jobs_new(&bench->loop, bench->db, &bench->jobs, &bench->err) < 0)
+		fail_msg("%s", bench->err.msg);
 }
 
-static int make(void **state)
+static void close_jobs(struct bench *bench)
 {
-	struct fixture *f = mem_new(struct fixture);
-	char path[80];
-	snprintf(f->folder, sizeof(f->folder), "/tmp/vdi-job-XXXXXX");
-	if (!mkdtemp(f->folder) || sodium_init() < 0 || uv_loop_init(&f->loop) < 0)
-		return -1;
-	snprintf(path, sizeof(path), "%s/db", f->folder);
-	*state = f;
-	if (db_open(path, &f->db, &f->err) < 0 || jobs_new(&f->loop, f->db, &f->jobs, &f->err) < 0)
-		return -1;
-	db_event_listen(f->db, count_event, f);
+	jobs_free(TAKE_PTR(bench->jobs));
+	uv_run(&bench->loop, UV_RUN_DEFAULT);
+	db_close(TAKE_PTR(bench->db));
+}
+
+static int setup(void **state)
+{
+	struct bench *bench = mem_new(struct bench);
+	snprintf(bench->folder, sizeof(bench->folder), "/tmp/test-job-XXXXXX");
+	assert_non_null(mkdtemp(bench->folder));
+	snprintf(bench->path, sizeof(bench->path), "%s/db", bench->folder);
+	uv_loop_init(&bench->loop);
+	open_jobs(bench);
+	*state = bench;
 	return 0;
 }
 
-static int drop(void **state)
+static int teardown(void **state)
 {
-	struct fixture *f = *state;
+	struct bench *bench = *state;
 	char command[96];
-	jobs_free(f->jobs);
-	uv_run(&f->loop, UV_RUN_DEFAULT);
-	int failed = uv_loop_close(&f->loop);
-	db_close(f->db);
-	snprintf(command, sizeof(command), "rm -rf '%s'", f->folder);
-	failed |= system(command);
-	free(f);
+	close_jobs(bench);
+	assert_int_equal(uv_loop_close(&bench->loop), 0);
+	snprintf(command, sizeof(command), "rm -rf '%s'", bench->folder);
+	int failed = system(command);
+	free(bench);
 	return failed;
 }
 
 static void on_cancel(void *data)
 {
-	struct fixture *f = data;
+	struct bench *bench = data;
 	struct err err;
-	f->cancels++;
-	err_set(&err, ERR_CANCELLED, "cancelled as asked");
-	job_fail(TAKE_PTR(f->job), &err);
+	bench->cancels++;
+	err_set(&err, ERR_CANCELLED, "stopped on request");
+	job_fail(TAKE_PTR(bench->job), &err);
+}
+
+static void start(struct bench *bench, void (*cancel)(void *data), char *ret_id)
+{
+	if (job_start(bench->jobs, "image.import", "", "bytes", cancel, bench, &bench->job,
+		      &bench->err) < 0)
+		fail_msg("%s", bench->err.msg);
+	snprintf(ret_id, STR_UUID_LEN + 1, "%s", job_id(bench->job));
 }
 
 static void on_end(void *data, const struct db_job *row)
 {
-	struct fixture *f = data;
+	struct bench *bench = data;
+	bench->told++;
 	if (!row) {
-		f->stops++;
+		bench->told_nothing++;
 		return;
 	}
-	f->ends++;
-	f->ended = *row;
-	f->ended.result = NULL;
+	bench->last_state = row->state;
+	snprintf(bench->result, sizeof(bench->result), "%s", row->result ? row->result : "");
+	snprintf(bench->message, sizeof(bench->message), "%s", row->err.msg);
 }
 
-static void begin(struct fixture *f, void (*cancel)(void *data), char id[STR_UUID_LEN + 1])
+static void on_end_of_both(void *data, const struct db_job *row)
 {
+	struct bench *bench = data;
+	on_end(bench, row);
+	if (bench->other)
+		jobs_unwait(TAKE_PTR(bench->other));
+}
+
+static void on_end_wait_again(void *data, const struct db_job *row)
+{
+	struct bench *bench = data;
+	struct db_job now;
+	on_end(bench, row);
+	assert_int_equal(jobs_get(bench->jobs, row->id, &now, &bench->err), 0);
+	assert_int_equal(now.state, row->state);
+	db_job_done(&now);
+	jobs_wait(bench->jobs, row->id, on_end, bench);
+}
+
+static void on_event(void *data, const struct db_event *event)
+{
+	struct bench *bench = data;
+	assert_string_equal(event->topic, "job");
+	bench->events++;
+}
+
+static void progress_is_live_and_told_seldom(void **state)
+{
+	struct bench *bench = *state;
+	char id[STR_UUID_LEN + 1];
+	struct db_job row, stored;
+	db_event_listen(bench->db, on_event, bench);
+	start(bench, NULL, id);
+	assert_int_equal(bench->events, 1);
+	for (int i = 1; i <= 1000; i++)
+		job_progress(bench->job, i, 2000);
+	/* a thousand steps in a moment: the first is told, hardly any other */
+	assert_in_range(bench->events, 2, 6);
+	assert_int_equal(jobs_get(bench->jobs, id, &row, &bench->err), 0);
+	assert_int_equal(row.done, 1000);
+	assert_int_equal(row.total, 2000);
+	assert_null(row.result);
+	db_job_done(&row);
+	job_done(bench->job, json_pack("{s:i}", "size", 7));
+	assert_int_equal(db_job_get(bench->db, id, &stored, &bench->err), 0);
+	assert_int_equal(stored.state, DB_JOB_DONE);
+	assert_int_equal(stored.done, 2000);
+	assert_string_equal(stored.result, "{\"size\":7}");
+	assert_true(stored.ended_at >= stored.created_at);
+	json_t *json = job_to_json(&stored);
+	assert_string_equal(json_string_value(json_object_get(json, "state")), "done");
 	assert_int_equal(
-		job_start(f->jobs, "test.it", "subject", "bytes", cancel, f, &f->job, &f->err), 0);
-	assert_int_equal(str_copy(id, STR_UUID_LEN + 1, job_id(f->job)), 0);
-}
-
-static void runs_to_its_end(void **state)
-{
-	struct fixture *f = *state;
-	char id[STR_UUID_LEN + 1];
-	struct db_job row;
-	begin(f, NULL, id);
-	assert_non_null(jobs_wait(f->jobs, id, on_end, f));
-	assert_int_equal(jobs_cancel(f->jobs, id, &f->err), -1);
-	assert_int_equal(f->err.code, ERR_UNSUPPORTED);
-	job_progress(f->job, 7, 10);
-	assert_int_equal(jobs_get(f->jobs, id, &row, &f->err), 0);
-	assert_int_equal(row.state, DB_JOB_RUNNING);
-	assert_int_equal(row.done, 7);
-	db_job_done(&row);
-	job_done(TAKE_PTR(f->job), json_pack("{s:i}", "n", 1));
-	uv_run(&f->loop, UV_RUN_DEFAULT);
-	assert_int_equal(f->ends, 1);
-	assert_int_equal(f->ended.state, DB_JOB_DONE);
-	assert_int_equal(jobs_get(f->jobs, id, &row, &f->err), 0);
-	assert_int_equal(row.state, DB_JOB_DONE);
-	assert_string_equal(row.result, "{\"n\":1}");
-	assert_true(row.ended_at >= row.created_at);
-	json_t *json = job_to_json(&row);
-	assert_non_null(json);
-	assert_int_equal(json_integer_value(json_object_get(json_object_get(json, "result"), "n")),
-			 1);
+		json_integer_value(json_object_get(json_object_get(json, "result"), "size")), 7);
+	assert_true(json_is_null(json_object_get(json, "error")));
 	json_decref(json);
-	db_job_done(&row);
-	assert_int_equal(jobs_cancel(f->jobs, id, &f->err), -1);
-	assert_int_equal(f->err.code, ERR_CONFLICT);
-	/* somebody who asks afterwards hears it as well, from the loop */
-	assert_non_null(jobs_wait(f->jobs, id, on_end, f));
-	assert_int_equal(f->ends, 1);
-	uv_run(&f->loop, UV_RUN_DEFAULT);
-	assert_int_equal(f->ends, 2);
-	assert_true(f->events >= 2);
+	db_job_done(&stored);
+	db_event_listen(bench->db, NULL, NULL);
 }
 
-static void is_cancelled(void **state)
+static void a_failure_keeps_its_reason(void **state)
 {
-	struct fixture *f = *state;
-	char id[STR_UUID_LEN + 1];
-	begin(f, on_cancel, id);
-	assert_non_null(jobs_wait(f->jobs, id, on_end, f));
-	assert_int_equal(jobs_cancel(f->jobs, id, &f->err), 0);
-	uv_run(&f->loop, UV_RUN_DEFAULT);
-	assert_int_equal(f->cancels, 1);
-	assert_int_equal(f->ends, 1);
-	assert_int_equal(f->ended.state, DB_JOB_CANCELLED);
-	assert_int_equal(f->ended.err.code, ERR_CANCELLED);
-	assert_int_equal(jobs_cancel(f->jobs, "nobody", &f->err), -1);
-	assert_int_equal(f->err.code, ERR_NOT_FOUND);
-}
-
-static void fails_with_its_reason(void **state)
-{
-	struct fixture *f = *state;
+	struct bench *bench = *state;
 	char id[STR_UUID_LEN + 1];
 	struct db_job row;
 	struct err err;
-	begin(f, NULL, id);
-	err_set(&err, ERR_CORRUPT, "it is damaged");
-	job_fail(TAKE_PTR(f->job), &err);
-	assert_int_equal(jobs_get(f->jobs, id, &row, &f->err), 0);
+	start(bench, NULL, id);
+	err_set(&err, ERR_CORRUPT, "the header is damaged");
+	job_fail(bench->job, &err);
+	assert_int_equal(jobs_get(bench->jobs, id, &row, &bench->err), 0);
 	assert_int_equal(row.state, DB_JOB_FAILED);
-	assert_string_equal(row.err.msg, "it is damaged");
+	json_t *json = job_to_json(&row);
+	assert_string_equal(json_string_value(json_object_get(json, "error")),
+			    "the header is damaged");
+	assert_string_equal(json_string_value(json_object_get(json, "error_kind")),
+			    err_code_name(ERR_CORRUPT));
+	json_decref(json);
 	db_job_done(&row);
 }
 
-static void progress_is_cheap(void **state)
+static void waits_before_and_after_the_end(void **state)
 {
-	struct fixture *f = *state;
+	struct bench *bench = *state;
 	char id[STR_UUID_LEN + 1];
-	begin(f, NULL, id);
-	int before = f->events;
-	for (int i = 0; i < 100000; i++)
-		job_progress(f->job, i, 100000);
-	assert_in_range(f->events - before, 0, 20);
-	job_done(TAKE_PTR(f->job), NULL);
+	start(bench, NULL, id);
+	jobs_wait(bench->jobs, id, on_end, bench);
+	uv_run(&bench->loop, UV_RUN_NOWAIT);
+	assert_int_equal(bench->told, 0);
+	job_done(bench->job, json_string("early"));
+	assert_int_equal(bench->told, 1);
+	assert_string_equal(bench->result, "\"early\"");
+	bench->result[0] = '\0';
+	jobs_wait(bench->jobs, id, on_end, bench);
+	assert_int_equal(bench->told, 1); /* never inside of the call */
+	uv_run(&bench->loop, UV_RUN_DEFAULT);
+	assert_int_equal(bench->told, 2);
+	assert_string_equal(bench->result, "\"early\"");
+	jobs_wait(bench->jobs, "00000000-0000-4000-8000-000000000000", on_end, bench);
+	uv_run(&bench->loop, UV_RUN_DEFAULT);
+	assert_int_equal(bench->told_nothing, 1);
 }
 
-static void waiting_is_given_up(void **state)
+static void a_wait_that_was_given_up_is_not_told(void **state)
 {
-	struct fixture *f = *state;
+	struct bench *bench = *state;
 	char id[STR_UUID_LEN + 1];
-	begin(f, NULL, id);
-	struct job_wait *wait = jobs_wait(f->jobs, id, on_end, f);
-	jobs_unwait(wait);
-	job_done(TAKE_PTR(f->job), NULL);
-	uv_run(&f->loop, UV_RUN_DEFAULT);
-	assert_int_equal(f->ends, 0);
-	/* and whoever waits when the daemon stops hears that */
-	begin(f, NULL, id);
-	assert_non_null(jobs_wait(f->jobs, id, on_end, f));
-	jobs_free(TAKE_PTR(f->jobs));
-	assert_int_equal(f->stops, 1);
+	start(bench, NULL, id);
+	jobs_unwait(jobs_wait(bench->jobs, id, on_end, bench));
+	jobs_wait(bench->jobs, id, on_end, bench);
+	job_done(bench->job, NULL);
+	assert_int_equal(bench->told, 1);
+	jobs_unwait(jobs_wait(bench->jobs, id, on_end, bench));
+	uv_run(&bench->loop, UV_RUN_DEFAULT);
+	assert_int_equal(bench->told, 1);
 }
 
-#define test(name) cmocka_unit_test_setup_teardown(name, make, drop)
+static void who_is_told_may_end_another_wait(void **state)
+{
+	struct bench *bench = *state;
+	char id[STR_UUID_LEN + 1];
+	start(bench, NULL, id);
+	bench->other = jobs_wait(bench->jobs, id, on_end, bench);
+	jobs_wait(bench->jobs, id, on_end_of_both, bench);
+	job_done(bench->job, NULL);
+	uv_run(&bench->loop, UV_RUN_DEFAULT);
+	assert_int_equal(bench->told, 1);
+}
+
+static void who_is_told_may_ask_again(void **state)
+{
+	struct bench *bench = *state;
+	char id[STR_UUID_LEN + 1];
+	start(bench, NULL, id);
+	jobs_wait(bench->jobs, id, on_end_wait_again, bench);
+	job_done(bench->job, NULL);
+	assert_int_equal(bench->told, 1);
+	uv_run(&bench->loop, UV_RUN_DEFAULT);
+	assert_int_equal(bench->told, 2);
+	assert_int_equal(bench->told_nothing, 0);
+}
+
+static void cancel_by_the_owners_leave(void **state)
+{
+	struct bench *bench = *state;
+	char id[STR_UUID_LEN + 1];
+	start(bench, NULL, id);
+	assert_int_equal(jobs_cancel(bench->jobs, id, &bench->err), -1);
+	assert_int_equal(bench->err.code, ERR_UNSUPPORTED);
+	job_done(bench->job, NULL);
+	start(bench, on_cancel, id);
+	jobs_wait(bench->jobs, id, on_end, bench);
+	assert_int_equal(jobs_cancel(bench->jobs, id, &bench->err), 0);
+	assert_int_equal(bench->cancels, 1);
+	assert_int_equal(bench->told, 1);
+	assert_int_equal(bench->last_state, DB_JOB_CANCELLED);
+	assert_int_equal(jobs_cancel(bench->jobs, id, &bench->err), -1);
+	assert_int_equal(bench->err.code, ERR_CONFLICT);
+	assert_non_null(strstr(bench->err.msg, "cancelled"));
+	assert_int_equal(jobs_cancel(bench->jobs, "nonesuch", &bench->err), -1);
+	assert_int_equal(bench->err.code, ERR_NOT_FOUND);
+	assert_int_equal(bench->cancels, 1);
+}
+
+static void names_that_are_too_long(void **state)
+{
+	struct bench *bench = *state;
+	char name[200];
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	assert_int_equal(
+		job_start(bench->jobs, name, "", "bytes", NULL, NULL, &bench->job, &bench->err),
+		-1);
+	assert_int_equal(bench->err.code, ERR_INTERNAL);
+}
+
+static void the_end_of_the_daemon(void **state)
+{
+	struct bench *bench = *state;
+	char id[STR_UUID_LEN + 1];
+	struct db_job row;
+	start(bench, on_cancel, id);
+	jobs_wait(bench->jobs, id, on_end, bench);
+	close_jobs(bench);
+	assert_int_equal(bench->told_nothing, 1);
+	/* the next start */
+	open_jobs(bench);
+	assert_int_equal(jobs_get(bench->jobs, id, &row, &bench->err), 0);
+	assert_int_equal(row.state, DB_JOB_RUNNING);
+	db_job_done(&row);
+	assert_int_equal(db_job_fail_running(bench->db, "restarted", &bench->err), 0);
+	jobs_wait(bench->jobs, id, on_end, bench);
+	uv_run(&bench->loop, UV_RUN_DEFAULT);
+	assert_int_equal(bench->told, 2);
+	assert_int_equal(bench->last_state, DB_JOB_FAILED);
+	assert_string_equal(bench->message, "restarted");
+}
+
+static int count(void *data, const struct db_job *row)
+{
+	(*(int *)data)++;
+	return 0;
+}
+
+static void old_ones_are_forgotten_at_the_start(void **state)
+{
+	struct bench *bench = *state;
+	int n = 0;
+	char id[STR_UUID_LEN + 1];
+	assert_int_equal(db_begin(bench->db, __func__, &bench->err), 0);
+	for (int i = 0; i < 1005; i++) {
+		struct db_job row = {.state = DB_JOB_DONE, .created_at = i + 1};
+		snprintf(row.id, sizeof(row.id), "%d", i);
+		assert_int_equal(db_job_insert(bench->db, &row, &bench->err), 0);
+	}
+	assert_int_equal(db_commit(bench->db, &bench->err), 0);
+	start(bench, NULL, id);
+	close_jobs(bench);
+	open_jobs(bench);
+	assert_int_equal(db_job_each(bench->db, NULL, 5000, count, &n, &bench->err), 0);
+	assert_int_equal(n, 1000);
+	struct db_job row;
+	assert_int_equal(db_job_get(bench->db, "5", &row, &bench->err), -1);
+	assert_int_equal(db_job_get(bench->db, "6", &row, &bench->err), 0);
+	db_job_done(&row);
+}
+
+#define with_jobs(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		test(runs_to_its_end),   test(is_cancelled),        test(fails_with_its_reason),
-		test(progress_is_cheap), test(waiting_is_given_up),
+		with_jobs(progress_is_live_and_told_seldom),
+		with_jobs(a_failure_keeps_its_reason),
+		with_jobs(waits_before_and_after_the_end),
+		with_jobs(a_wait_that_was_given_up_is_not_told),
+		with_jobs(who_is_told_may_end_another_wait),
+		with_jobs(who_is_told_may_ask_again),
+		with_jobs(cancel_by_the_owners_leave),
+		with_jobs(names_that_are_too_long),
+		with_jobs(the_end_of_the_daemon),
+		with_jobs(old_ones_are_forgotten_at_the_start),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
