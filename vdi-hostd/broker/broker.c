@@ -88,6 +88,22 @@ static void on_ticket_set(void *data, json_t *result, const struct err *err)
 	free(connecting);
 }
 
+static void on_password_set(void *data, json_t *result, const struct err *err)
+{
+	struct connecting *connecting = data;
+	/* its answer came through the monitor, which is there therefore */
+	struct qmp *qmp = err ? NULL : desktop_qmp(connecting->desktop);
+	char until[16];
+	if (!qmp) {
+		connecting_fail(connecting, err);
+		return;
+	}
+	snprintf(until, sizeof(until), "+%lld", (long long)connecting->broker->ttl_s);
+	qmp_execute(qmp, "expire_password",
+		    json_pack("{s:s, s:s}", "protocol", "spice", "time", until), 0, on_ticket_set,
+		    connecting);
+}
+
 static void on_ready(void *data, struct desktop *desktop, const struct err *err)
 {
 	struct connecting *connecting = data;
@@ -105,16 +121,11 @@ static void on_ready(void *data, struct desktop *desktop, const struct err *err)
 		return;
 	}
 	connecting->desktop = desktop;
-	char until[16];
-	snprintf(until, sizeof(until), "+%lld", (long long)connecting->broker->ttl_s);
 	str_random_hex(connecting->password, PASSWORD_BYTES);
 	qmp_execute(qmp, "set_password",
 		    json_pack("{s:s, s:s, s:s}", "protocol", "spice", "password",
 			      connecting->password, "connected", "keep"),
-		    0, NULL, NULL);
-	qmp_execute(qmp, "expire_password",
-		    json_pack("{s:s, s:s}", "protocol", "spice", "time", until), 0, on_ticket_set,
-		    connecting);
+		    0, on_password_set, connecting);
 }
 
 void broker_connect_spice(struct broker *broker, struct desktop *desktop, broker_connect_cb cb,
