@@ -23,6 +23,7 @@ struct plan {
 	bool begun;
 	bool advancing; /* inside advance(): completions only set `completed` */
 	bool completed;
+	bool dropped;
 	struct err err; /* the first failure */
 	void *ctx;
 	plan_done_cb done;
@@ -105,7 +106,7 @@ static void advance(struct plan *plan)
 		else
 			run_undo(plan);
 		plan->advancing = false;
-	} while (plan->completed);
+	} while (plan->completed && !plan->dropped);
 }
 
 static void complete(struct plan *plan)
@@ -191,6 +192,14 @@ void plan_cancel(struct plan *plan, const struct err *err)
 		err = &cancelled;
 	}
 	plan_fail(plan, err);
+}
+
+void plan_drop(struct plan *plan)
+{
+	if (!plan || plan->dropped)
+		return;
+	plan->dropped = true;
+	uv_close((uv_handle_t *)&plan->timer, on_closed);
 }
 
 bool plan_is_undoing(const struct plan *plan)

@@ -62,6 +62,13 @@ void plan_undone(struct plan *plan);
  */
 void plan_cancel(struct plan *plan, const struct err *err);
 
+/**
+ * plan_drop() - forget a plan where it stands: nothing more is run or undone, @done does not fire
+ *
+ * For a program that ends: what was begun is found and settled by its next start. NULL is fine.
+ */
+void plan_drop(struct plan *plan);
+
 /** plan_is_undoing() - on the way back? */
 bool plan_is_undoing(const struct plan *plan);
 

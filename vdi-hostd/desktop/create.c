@@ -86,8 +86,8 @@ static void settle(struct plan *plan, void *ctx)
 		plan_next(plan);
 }
 
-/* The object goes with its row; the network's list of addresses is made from the objects. */
-static void forget(struct desktop *desktop)
+/* The network's list of addresses is made from the objects. */
+void desktop_forget(struct desktop *desktop)
 {
 	struct desktops *all = desktop->all;
 	struct err err;
@@ -111,7 +111,7 @@ static void on_created(void *ctx, const struct err *err)
 	}
 	desktop_cb done = TAKE_PTR(desktop->done);
 	void *data = desktop->done_data;
-	forget(desktop);
+	desktop_forget(desktop);
 	done(data, NULL, err);
 }
 

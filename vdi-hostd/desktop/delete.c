@@ -51,10 +51,14 @@ static void delete_row(struct plan *plan, void *ctx)
 static void on_deleted(void *ctx, const struct err *err)
 {
 	struct desktop *desktop = ctx;
-	struct desktops *all = desktop->all;
 	desktop->plan = NULL;
 	if (err) {
+		struct err unsaved;
+		/* one that failed is not gone on with behind the back of who was told so */
+		desktop->row.op = DB_DESKTOP_OP_NONE;
 		desktop_set_state(desktop, DESKTOP_FAILED, err->msg);
+		if (desktop_save(desktop, &unsaved) < 0)
+			log_err("desktop %s: %s", desktop->row.name, unsaved.msg);
 		desktop_end(desktop, err);
 		return;
 	}
@@ -62,13 +66,7 @@ static void on_deleted(void *ctx, const struct err *err)
 	desktop_tell(desktop, "deleted");
 	desktop_cb done = TAKE_PTR(desktop->done);
 	void *data = desktop->done_data;
-	char network_id[STR_UUID_LEN + 1];
-	memcpy(network_id, desktop->row.network_id, sizeof(network_id));
-	bool had_address = desktop->row.ip != 0;
-	desktop_remove(desktop);
-	struct err ignored;
-	if (had_address && networks_hosts_changed(all->env.networks, network_id, &ignored) < 0)
-		log_warn("the address list of a network is stale: %s", ignored.msg);
+	desktop_forget(desktop);
 	done(data, NULL, NULL);
 }
 

@@ -41,6 +41,7 @@ struct desktop *desktop_add(struct desktops *all, const struct db_desktop *row)
 void desktop_remove(struct desktop *desktop)
 {
 	struct desktops *all = desktop->all;
+	plan_drop(TAKE_PTR(desktop->plan));
 	desktop_monitor_close(desktop);
 	desktop_process_release(desktop);
 	desktop_retry_stop(desktop);
@@ -77,6 +78,12 @@ void desktops_free(struct desktops *all)
 		return;
 	all->closing = true;
 	struct desktop *desktop, *next;
+	struct err err;
+	err_set(&err, ERR_CANCELLED,
+		"the daemon stops; what was begun is settled by its next start");
+	HASH_ITER (by_id, all->by_id, desktop, next) {
+		desktop_end(desktop, &err);
+	}
 	HASH_ITER (by_id, all->by_id, desktop, next) {
 		desktop_remove(desktop);
 	}

@@ -45,13 +45,14 @@ static void on_dumped(void *data, json_t *result, const struct err *err)
 	struct screenshot *shot = data;
 	struct err failed;
 	struct stat st;
+	/* also after a failure: else each would leave QEMU a descriptor more */
+	if (shot->desktop->qmp)
+		qmp_execute(shot->desktop->qmp, "remove-fd",
+			    json_pack("{s:I}", "fdset-id", (json_int_t)shot->fdset), 0, NULL, NULL);
 	if (err) {
 		screenshot_end(shot, NULL, 0, 0, 0, err);
 		return;
 	}
-	if (shot->desktop->qmp)
-		qmp_execute(shot->desktop->qmp, "remove-fd",
-			    json_pack("{s:I}", "fdset-id", (json_int_t)shot->fdset), 0, NULL, NULL);
 	if (fstat(shot->fd, &st) < 0 || st.st_size < 24 || st.st_size > (off_t)SCREENSHOT_MAX) {
 		err_set(&failed, ERR_CORRUPT, "QEMU's picture of the screen has an odd size");
 		screenshot_end(shot, NULL, 0, 0, 0, &failed);

@@ -41,8 +41,6 @@ int desktop_monitor_connect(struct desktop *desktop, uint64_t deadline_ms, struc
 			   &desktop->qmp, err);
 }
 
-static void reconnect(uv_timer_t *timer);
-
 static void on_reconnect_status(void *data, json_t *result, const struct err *err)
 {
 	struct desktop *desktop = data;
@@ -61,9 +59,14 @@ static void reconnect(uv_timer_t *timer)
 	if (!desktop->watch || desktop->qmp)
 		return;
 	if (desktop_monitor_connect(desktop, 0, &err) < 0)
-		desktop_retry_after(desktop, RECONNECT_MS, reconnect);
+		desktop_monitor_retry(desktop);
 	else
 		qmp_execute(desktop->qmp, "query-status", NULL, 0, on_reconnect_status, desktop);
+}
+
+void desktop_monitor_retry(struct desktop *desktop)
+{
+	desktop_retry_after(desktop, RECONNECT_MS, reconnect);
 }
 
 /*
@@ -81,7 +84,7 @@ static void on_closed(struct qmp *qmp, void *owner, const struct err *err)
 		snprintf(reason, sizeof(reason), "QEMU's monitor is lost: %.200s", err->msg);
 		desktop_set_state(desktop, desktop->state, reason);
 	}
-	desktop_retry_after(desktop, RECONNECT_MS, reconnect);
+	desktop_monitor_retry(desktop);
 }
 
 static void on_stopped(struct desktop *desktop)
@@ -101,6 +104,8 @@ static void on_io_error(struct desktop *desktop, json_t *data)
 {
 	const char *action = json_string_value(json_object_get(data, "action"));
 	if (!action || strcmp(action, "stop") != 0)
+		return;
+	if (desktop->state != DESKTOP_RUNNING && desktop->state != DESKTOP_PAUSED)
 		return;
 	bool full = json_is_true(json_object_get(data, "nospace"));
 	const char *why = json_string_value(json_object_get(data, "reason"));

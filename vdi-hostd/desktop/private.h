@@ -53,6 +53,8 @@ struct desktops {
 /* desktop.c */
 struct desktop *desktop_add(struct desktops *all, const struct db_desktop *row);
 void desktop_remove(struct desktop *desktop);
+/** desktop_forget() - the object goes with its row, and its address with both */
+void desktop_forget(struct desktop *desktop);
 void desktop_set_state(struct desktop *desktop, enum desktop_state state, const char *reason);
 /** desktop_tell() - send the event of a change of state; @was: the old one, "new" or "deleted" */
 void desktop_tell(struct desktop *desktop, const char *was);
@@ -99,6 +101,8 @@ extern const struct qmp_ops desktop_monitor_ops;
 /** desktop_monitor_connect() - @deadline_ms: for the greeting, 0 for the usual one */
 int desktop_monitor_connect(struct desktop *desktop, uint64_t deadline_ms,
 			    struct err *err) warn_unused;
+/** desktop_monitor_retry() - connect in a second, and again until it works */
+void desktop_monitor_retry(struct desktop *desktop);
 void desktop_monitor_close(struct desktop *desktop);
 void desktop_retry_after(struct desktop *desktop, uint64_t ms, uv_timer_cb cb);
 void desktop_retry_stop(struct desktop *desktop);

@@ -69,8 +69,10 @@ static void on_adopted(void *data, json_t *result, const struct err *err)
 {
 	_cleanup_free_ struct item *item = data;
 	struct desktop *desktop = item->desktop;
-	if (err && err->code == ERR_CANCELLED && desktop->all->closing)
+	if (desktop->all->closing) {
+		item_done(item->reconcile);
 		return;
+	}
 	bool running = !err && json_is_true(json_object_get(result, "running"));
 	if (err) {
 		char reason[ERR_MSG_MAX];
@@ -85,10 +87,10 @@ static void on_adopted(void *data, json_t *result, const struct err *err)
 
 static void on_uuid(void *data, json_t *result, const struct err *err)
 {
-	struct item *item = data;
+	struct desktop *desktop = data;
 	const char *uuid = json_string_value(json_object_get(result, "UUID"));
-	if (!err && (!uuid || strcmp(uuid, item->desktop->row.id) != 0))
-		log_err("desktop %s: the QEMU at its socket says it is %s", item->desktop->row.name,
+	if (!err && (!uuid || strcmp(uuid, desktop->row.id) != 0))
+		log_err("desktop %s: the QEMU at its socket says it is %s", desktop->row.name,
 			uuid ? uuid : "nobody");
 }
 
@@ -97,10 +99,11 @@ static void adopt(struct reconcile *reconcile, struct desktop *desktop)
 	struct err err;
 	struct item *item = item_new(reconcile, desktop);
 	if (desktop_monitor_connect(desktop, 0, &err) < 0) {
+		desktop_monitor_retry(desktop);
 		on_adopted(item, NULL, &err);
 		return;
 	}
-	qmp_execute(desktop->qmp, "query-uuid", NULL, 0, on_uuid, item);
+	qmp_execute(desktop->qmp, "query-uuid", NULL, 0, on_uuid, desktop);
 	qmp_execute(desktop->qmp, "query-status", NULL, 0, on_adopted, item);
 }
 
@@ -141,7 +144,7 @@ static void on_undone_create(void *ctx, const struct err *err)
 	log_info("desktop %s: its creation was interrupted and undone", desktop->row.name);
 	desktop_cb done = TAKE_PTR(desktop->done);
 	void *data = desktop->done_data;
-	desktop_remove(desktop);
+	desktop_forget(desktop);
 	done(data, NULL, NULL);
 }
 
@@ -190,6 +193,8 @@ static void autostart(struct desktops *all)
 {
 	char last[STR_UUID_LEN + 1] = "";
 	struct err err;
+	if (all->closing)
+		return;
 	if (db_meta_get(all->env.db, "autostart_boot_id", last, sizeof(last), &err) == 0 &&
 	    strcmp(last, all->boot_id) == 0)
 		return;
@@ -198,7 +203,9 @@ static void autostart(struct desktops *all)
 	struct desktop *desktop, *next;
 	HASH_ITER (by_id, all->by_id, desktop, next) {
 		bool comes_back = desktop->row.wanted && desktop->row.restart != DB_RESTART_NEVER;
-		if (desktop->state == DESKTOP_STOPPED && (desktop->row.autostart || comes_back))
+		bool is_down =
+			desktop->state == DESKTOP_STOPPED || desktop->state == DESKTOP_FAILED;
+		if (!desktop->done && is_down && (desktop->row.autostart || comes_back))
 			desktop_start(desktop, 0, nobody_asked, NULL);
 	}
 }

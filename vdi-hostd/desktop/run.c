@@ -15,23 +15,29 @@ static void refuse(struct desktop *desktop, const char *what, desktop_cb cb, voi
 static bool begin(struct desktop *desktop, const char *what, desktop_cb cb, void *data)
 {
 	struct err err;
-	if (desktop_begin(desktop, cb, data, &err) < 0) {
-		cb(data, NULL, &err);
-		return false;
-	}
-	if (desktop->qmp)
+	/* asked before the desktop is claimed, which would end the attempts to reconnect */
+	if (!desktop->done && !desktop->qmp)
+		err_set(&err, ERR_UNAVAILABLE,
+			"desktop '%s' cannot be %s now: QEMU's monitor does not answer; try again, "
+			"or stop it with force",
+			desktop->row.name, what);
+	else if (desktop_begin(desktop, cb, data, &err) == 0)
 		return true;
-	err_set(&err, ERR_UNAVAILABLE,
-		"desktop '%s' cannot be %s now: QEMU's monitor does not answer; try again, or stop "
-		"it with force",
-		desktop->row.name, what);
-	desktop_end(desktop, &err);
+	cb(data, NULL, &err);
 	return false;
+}
+
+/* Its QEMU ended: desktop_on_end() knows in a moment how, and tells who asked. */
+static bool ended_meanwhile(const struct desktop *desktop, const struct err *err)
+{
+	return err && desktop->watch && !proc_is_alive(desktop->pidfd);
 }
 
 static void on_paused(void *data, json_t *result, const struct err *err)
 {
 	struct desktop *desktop = data;
+	if (ended_meanwhile(desktop, err))
+		return;
 	if (!err)
 		desktop_set_state(desktop, DESKTOP_PAUSED, "");
 	desktop_end(desktop, err);
@@ -50,6 +56,8 @@ void desktop_pause(struct desktop *desktop, desktop_cb cb, void *data)
 static void on_resumed(void *data, json_t *result, const struct err *err)
 {
 	struct desktop *desktop = data;
+	if (ended_meanwhile(desktop, err))
+		return;
 	if (!err)
 		desktop_set_state(desktop, DESKTOP_RUNNING, "");
 	desktop_end(desktop, err);
@@ -67,7 +75,8 @@ void desktop_resume(struct desktop *desktop, desktop_cb cb, void *data)
 
 static void on_reset(void *data, json_t *result, const struct err *err)
 {
-	desktop_end(data, err);
+	if (!ended_meanwhile(data, err))
+		desktop_end(data, err);
 }
 
 void desktop_reset(struct desktop *desktop, desktop_cb cb, void *data)

@@ -28,7 +28,8 @@ static const struct plan_step start_plan[] = {
 	{"admission", admit, NULL},
 	{"tap", create_tap, delete_tap},
 	{"qemu", spawn_qemu, kill_qemu},
-	{"handshake", open_monitor, close_monitor},
+	/* start_timeout_s is its deadline */
+	{"handshake", open_monitor, close_monitor, UINT32_MAX},
 	{"ticket", set_ticket, NULL},
 	{"run", run_guest, NULL},
 	{"settle", settle, NULL},
@@ -142,8 +143,11 @@ static int hold_process(struct desktop *desktop, const struct priv_reply *reply,
 	desktop->row.pid = reply->pid;
 	desktop->row.start_time = reply->start_time;
 	memcpy(desktop->row.boot_id, desktop->all->boot_id, sizeof(desktop->row.boot_id));
-	if (desktop_process_adopt(desktop, TAKE_FD(fds[0]), err) < 0)
+	if (desktop_process_adopt(desktop, TAKE_FD(fds[0]), err) < 0) {
+		/* nobody would hear its end: the way back cannot wait for that */
+		desktop_process_signal(desktop, SIGKILL);
 		return -1;
+	}
 	return desktop_save(desktop, err);
 }
 

@@ -118,6 +118,9 @@ static void on_stopped(void *ctx, const struct err *err)
 {
 	struct desktop *desktop = ctx;
 	desktop->plan = NULL;
+	desktop->ended = NULL;
+	/* one that failed is not gone on with behind the back of who was told so */
+	desktop->row.op = DB_DESKTOP_OP_NONE;
 	if (!err)
 		desktop_set_state(desktop, DESKTOP_STOPPED, "");
 	else if (desktop->watch)

@@ -368,6 +368,37 @@ static void test_start_from_done(void **state)
 	assert_int_equal(f->n_done, 2);
 }
 
+static void drop_at_one(struct fixture *f, size_t step)
+{
+	if (step == 1)
+		plan_drop(TAKE_PTR(f->plan));
+}
+
+static void test_drop(void **state)
+{
+	struct fixture *f = *state;
+	plan_drop(NULL);
+	/* before its begin */
+	start(f);
+	plan_drop(f->plan);
+	uv_run(&f->loop, UV_RUN_DEFAULT);
+	assert_string_equal(f->log, "");
+	/* while a step is under way, and while an undo is */
+	for (int back = 0; back < 2; back++) {
+		f->run[1] = back ? FAIL_NOW : NEVER;
+		f->while_running = back ? NULL : drop_at_one;
+		f->while_undoing = back ? drop_at_one : NULL;
+		f->undo[1] = LATER;
+		start(f);
+		for (int i = 0; i < 5; i++)
+			uv_run(&f->loop, UV_RUN_NOWAIT);
+		uv_timer_stop(&f->timer);
+		uv_run(&f->loop, UV_RUN_DEFAULT);
+		assert_string_equal(f->log, back ? "+0 +1 -1" : "+0 +1");
+		assert_int_equal(f->n_done, 0);
+	}
+}
+
 #ifdef VDI_CRASH_POINTS
 /* Runs the plan in a child; returns whether it was killed, and how many steps were begun. */
 static bool crashes_at(struct fixture *f, const char *point, size_t *ret_begun)
@@ -432,6 +463,7 @@ int main(void)
 		case_of(test_empty_and_without_undo),
 		case_of(test_long_table),
 		case_of(test_start_from_done),
+		case_of(test_drop),
 #ifdef VDI_CRASH_POINTS
 		case_of(test_crash_points),
 #endif
