@@ -36,7 +36,7 @@ def build():
 
 @pytest.fixture(scope="session")
 def guest_image():
-    """The guest's disk, built at the first use."""
+    """The guest's disk. tests/run builds it outside of the namespace, where packages can be had."""
     if "VDI_GUEST" in os.environ:
         return pathlib.Path(os.environ["VDI_GUEST"])
     done = subprocess.run([TOP / "tests/guest/build"], check=True, stdout=subprocess.PIPE, text=True)
