@@ -15,9 +15,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/proc.h"
 #include "base/str.h"
-#include "vdi-hostd/accel.h"
 #include "vdi-hostd/api/server.h"
 #include "vdi-hostd/broker/broker.h"
 #include "vdi-hostd/config.h"
@@ -256,41 +254,6 @@ static void watch_signal(struct daemon *daemon, uv_signal_t *signal, int number,
 	uv_signal_start(signal, cb, number);
 }
 
-/* The probe costs up to seconds where KVM hangs: its verdict holds until the next boot. */
-static int choose_accel(struct daemon *daemon, struct err *err)
-{
-	struct host_info *info = &daemon->info;
-	struct db *db = daemon->host.db;
-	char boot_id[STR_UUID_LEN + 1], kept[512], verdict[512];
-	if (proc_boot_id(boot_id, err) < 0)
-		return -1;
-	snprintf(verdict, sizeof(verdict), "%s %d %s ", boot_id, (int)daemon->config.accel,
-		 daemon->config.qemu_binary);
-	size_t len = strlen(verdict);
-	if (db_meta_get(db, "accel", kept, sizeof(kept), NULL) == 0 &&
-	    strncmp(kept, verdict, len) == 0 && (kept[len] == '1' || kept[len] == '2')) {
-		info->accel = kept[len] == '1' ? QEMU_ACCEL_TCG : QEMU_ACCEL_KVM;
-		snprintf(info->accel_why, sizeof(info->accel_why), "%.250s", kept + len + 2);
-		return 0;
-	}
-	if (accel_choose(&daemon->config, &info->accel, info->accel_why, sizeof(info->accel_why),
-			 err) < 0)
-		return -1;
-	snprintf(verdict + len, sizeof(verdict) - len, "%d %s", (int)info->accel, info->accel_why);
-	return db_meta_set(db, "accel", verdict, err);
-}
-
-static void find_qemu_version(struct daemon *daemon)
-{
-	char command[192];
-	snprintf(command, sizeof(command), "%s --version", daemon->config.qemu_binary);
-	FILE *pipe = popen(command, "re");
-	if (pipe && fscanf(pipe, "QEMU emulator version %63s", daemon->info.qemu_version) != 1)
-		daemon->info.qemu_version[0] = '\0';
-	if (pipe)
-		pclose(pipe);
-}
-
 static void open_api(struct daemon *daemon)
 {
 	struct err err;
@@ -345,7 +308,8 @@ static int assemble(struct daemon *daemon, const struct priv_config *priv_config
 	*host = (struct api_host){.loop = &daemon->loop, .config = config, .info = &daemon->info};
 	if (str_path_join(path, sizeof(path), config->state_dir, "vdi-hostd.db") < 0)
 		return err_set(err, ERR_LIMIT, "the path of the state folder is too long");
-	if (db_open(path, &host->db, err) < 0 || choose_accel(daemon, err) < 0 ||
+	if (db_open(path, &host->db, err) < 0 ||
+	    host_info_choose_accel(&daemon->info, host->db, config, err) < 0 ||
 	    db_job_fail_running(host->db, "the daemon was restarted meanwhile; start it again",
 				err) < 0 ||
 	    priv_open(&daemon->loop, priv_fd, priv_config, on_priv_lost, daemon, &host->priv, err) <
@@ -395,7 +359,7 @@ static int run(struct daemon *daemon, const struct priv_config *priv_config, int
 	watch_signal(daemon, &daemon->sighup, SIGHUP, on_reload);
 	daemon->info.rootless = priv_fd < 0;
 	daemon->info.started_at = str_now_ms();
-	find_qemu_version(daemon);
+	host_info_find_qemu_version(&daemon->info, daemon->config.qemu_binary);
 	if (assemble(daemon, priv_config, priv_fd, &err) < 0) {
 		log_err("%s", err.msg);
 		stop(daemon, 1);
