@@ -10,6 +10,7 @@
 #include "vdi-hostd/db/private.h"
 
 #define SLOT_MAX 65535
+#define RESERVE  (8 << 20)
 
 /* small: the rows that matter are in the daemon's memory anyway */
 static const char pragmas[] = "PRAGMA journal_mode = WAL;"
@@ -17,7 +18,7 @@ static const char pragmas[] = "PRAGMA journal_mode = WAL;"
 			      "PRAGMA foreign_keys = ON;"
 			      "PRAGMA trusted_schema = OFF;"
 			      "PRAGMA cache_size = -512;"
-			      "PRAGMA journal_size_limit = 4194304;";
+			      "PRAGMA journal_size_limit = 8388608;"; /* RESERVE */
 
 int db_fail(struct db *db, const char *what, struct err *err)
 {
@@ -85,6 +86,20 @@ static int take_lock(const char *path, struct err *err)
 	return TAKE_FD(fd);
 }
 
+/*
+ * Room for the log, taken while there is some: on a disk that guests have filled, that a desktop
+ * was paused for it and how a job ended must still be written down. What cannot be had is done
+ * without.
+ */
+static void take_reserve(const char *path)
+{
+	char name[512];
+	snprintf(name, sizeof(name), "%s-wal", path);
+	_cleanup_close_ int fd = open(name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	int ignored = fd < 0 ? -1 : fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, RESERVE);
+	(void)ignored;
+}
+
 int db_open(const char *path, struct db **ret, struct err *err)
 {
 	int lock_fd = take_lock(path, err);
@@ -115,6 +130,7 @@ int db_open(const char *path, struct db **ret, struct err *err)
 		db_close(db);
 		return -1;
 	}
+	take_reserve(path);
 	*ret = db;
 	return 0;
 }
