@@ -41,14 +41,27 @@ int desktop_monitor_connect(struct desktop *desktop, uint64_t deadline_ms, struc
 			   &desktop->qmp, err);
 }
 
+void desktop_take_status(struct desktop *desktop, json_t *status)
+{
+	const char *name = json_string_value(json_object_get(status, "status"));
+	desktop->disk_error = (struct err){0};
+	if (json_is_true(json_object_get(status, "running")))
+		desktop_set_state(desktop, DESKTOP_RUNNING, "");
+	else if (name && strcmp(name, "io-error") == 0)
+		desktop_set_state(desktop, DESKTOP_PAUSED,
+				  "paused: the disk reported an error, or the image store is full; "
+				  "make room, then resume");
+	else
+		desktop_set_state(desktop, DESKTOP_PAUSED, "");
+}
+
 static void on_reconnect_status(void *data, json_t *result, const struct err *err)
 {
 	struct desktop *desktop = data;
 	if (err)
 		return; /* the monitor's end says more */
-	bool running = json_is_true(json_object_get(result, "running"));
 	if (desktop->state == DESKTOP_RUNNING || desktop->state == DESKTOP_PAUSED)
-		desktop_set_state(desktop, running ? DESKTOP_RUNNING : DESKTOP_PAUSED, "");
+		desktop_take_status(desktop, result);
 }
 
 static void reconnect(uv_timer_t *timer)
@@ -90,16 +103,20 @@ static void on_closed(struct qmp *qmp, void *owner, const struct err *err)
 static void on_stopped(struct desktop *desktop)
 {
 	if (desktop->state == DESKTOP_RUNNING && !desktop->done)
-		desktop_set_state(desktop, DESKTOP_PAUSED, "");
+		desktop_set_state(desktop, DESKTOP_PAUSED, desktop->disk_error.msg);
 }
 
 static void on_resumed(struct desktop *desktop)
 {
+	desktop->disk_error = (struct err){0};
 	if (desktop->state == DESKTOP_PAUSED && !desktop->done)
 		desktop_set_state(desktop, DESKTOP_RUNNING, "");
 }
 
-/* Disks are opened with werror=stop: a write that failed paused the guest, and nothing was lost. */
+/*
+ * Disks are opened with werror=stop: a write that failed paused the guest, and nothing was lost.
+ * The STOP event follows, and the answer to a resume that met the error again may come in between.
+ */
 static void on_io_error(struct desktop *desktop, json_t *data)
 {
 	const char *action = json_string_value(json_object_get(data, "action"));
@@ -109,15 +126,14 @@ static void on_io_error(struct desktop *desktop, json_t *data)
 		return;
 	bool full = json_is_true(json_object_get(data, "nospace"));
 	const char *why = json_string_value(json_object_get(data, "reason"));
-	char reason[ERR_MSG_MAX];
 	if (full)
-		snprintf(reason, sizeof(reason),
-			 "paused: the image store is full; make room, then resume");
+		err_set(&desktop->disk_error, ERR_LIMIT,
+			"paused: the image store is full; make room, then resume");
 	else
-		snprintf(reason, sizeof(reason),
-			 "paused: the disk reported '%.100s'; resume tries it again",
-			 why ? why : "an error");
-	desktop_set_state(desktop, DESKTOP_PAUSED, reason);
+		err_set(&desktop->disk_error, ERR_IO,
+			"paused: the disk reported '%.100s'; resume tries it again",
+			why ? why : "an error");
+	desktop_set_state(desktop, DESKTOP_PAUSED, desktop->disk_error.msg);
 }
 
 static void on_event(struct qmp *qmp, void *owner, const char *name, json_t *data)

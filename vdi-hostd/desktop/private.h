@@ -29,6 +29,7 @@ struct desktop {
 	struct proc_watch *watch;
 	int wait_status;
 	bool guest_ended;                       /* the guest shut itself down */
+	struct err disk_error;                  /* why its disk paused it; empty while it runs */
 	void (*ended)(struct desktop *desktop); /* who waits for its end instead of on_end() */
 
 	struct logs *logs;
@@ -104,6 +105,8 @@ int desktop_monitor_connect(struct desktop *desktop, uint64_t deadline_ms,
 /** desktop_monitor_retry() - connect in a second, and again until it works */
 void desktop_monitor_retry(struct desktop *desktop);
 void desktop_monitor_close(struct desktop *desktop);
+/** desktop_take_status() - running or paused, and why, as an answer to query-status says */
+void desktop_take_status(struct desktop *desktop, json_t *status);
 void desktop_retry_after(struct desktop *desktop, uint64_t ms, uv_timer_cb cb);
 void desktop_retry_stop(struct desktop *desktop);
 

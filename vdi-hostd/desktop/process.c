@@ -61,6 +61,7 @@ int desktop_process_adopt(struct desktop *desktop, int pidfd, struct err *err)
 	desktop->pidfd = pidfd;
 	desktop->wait_status = -1;
 	desktop->guest_ended = false;
+	desktop->disk_error = (struct err){0};
 	desktop_logs_watch(desktop);
 	return proc_watch(desktop->all->env.loop, pidfd, on_ended, desktop, &desktop->watch, err);
 }

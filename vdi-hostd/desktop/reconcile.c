@@ -73,14 +73,13 @@ static void on_adopted(void *data, json_t *result, const struct err *err)
 		item_done(item->reconcile);
 		return;
 	}
-	bool running = !err && json_is_true(json_object_get(result, "running"));
 	if (err) {
 		char reason[ERR_MSG_MAX];
 		snprintf(reason, sizeof(reason), "QEMU runs, its monitor does not answer: %.180s",
 			 err->msg);
 		desktop_set_state(desktop, DESKTOP_RUNNING, reason);
 	} else {
-		desktop_set_state(desktop, running ? DESKTOP_RUNNING : DESKTOP_PAUSED, "");
+		desktop_take_status(desktop, result);
 	}
 	item_done(item->reconcile);
 }

@@ -39,7 +39,7 @@ static void on_paused(void *data, json_t *result, const struct err *err)
 	if (ended_meanwhile(desktop, err))
 		return;
 	if (!err)
-		desktop_set_state(desktop, DESKTOP_PAUSED, "");
+		desktop_set_state(desktop, DESKTOP_PAUSED, desktop->disk_error.msg);
 	desktop_end(desktop, err);
 }
 
@@ -58,8 +58,14 @@ static void on_resumed(void *data, json_t *result, const struct err *err)
 	struct desktop *desktop = data;
 	if (ended_meanwhile(desktop, err))
 		return;
-	if (!err)
+	struct err again = desktop->disk_error;
+	/* what paused it did so again at once */
+	if (!err && again.code) {
+		desktop_set_state(desktop, DESKTOP_PAUSED, again.msg);
+		err = &again;
+	} else if (!err) {
 		desktop_set_state(desktop, DESKTOP_RUNNING, "");
+	}
 	desktop_end(desktop, err);
 }
 
