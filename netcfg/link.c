@@ -269,6 +269,19 @@ static int tap_open(const char *name, struct err *err)
 	return TAKE_FD(fd);
 }
 
+/* up, and a port of @bridge, which is there */
+static int tap_join(struct netcfg *netcfg, const char *name, int index, const char *bridge,
+		    int master, struct err *err)
+{
+	_cleanup_(msg_freep) struct nl_msg *msg = link_msg(RTM_NEWLINK, 0, index, IFF_UP);
+	int nle = msg ? nla_put_u32(msg, IFLA_MASTER, (uint32_t)master) : -NLE_NOMEM;
+	if (nle == 0)
+		nle = link_send(netcfg, &msg);
+	if (nle < 0)
+		return netcfg_err_nl(err, nle, "cannot attach tap %s to bridge %s", name, bridge);
+	return 0;
+}
+
 int netcfg_tap_create(struct netcfg *netcfg, const char *name, const char *bridge, int *ret_fd,
 		      struct err *err)
 {
@@ -284,16 +297,28 @@ int netcfg_tap_create(struct netcfg *netcfg, const char *name, const char *bridg
 	if (fd < 0)
 		return -1;
 	ipv6_off(name);
-	if (netcfg_link_get(netcfg, name, &tap, err) < 0)
+	if (netcfg_link_get(netcfg, name, &tap, err) < 0 ||
+	    tap_join(netcfg, name, tap.index, bridge, master.index, err) < 0)
 		return -1;
-	_cleanup_(msg_freep) struct nl_msg *msg = link_msg(RTM_NEWLINK, 0, tap.index, IFF_UP);
-	int nle = msg ? nla_put_u32(msg, IFLA_MASTER, (uint32_t)master.index) : -NLE_NOMEM;
-	if (nle == 0)
-		nle = link_send(netcfg, &msg);
-	if (nle < 0)
-		return netcfg_err_nl(err, nle, "cannot attach tap %s to bridge %s", name, bridge);
 	*ret_fd = TAKE_FD(fd);
 	return 0;
+}
+
+int netcfg_tap_attach(struct netcfg *netcfg, const char *name, const char *bridge, struct err *err)
+{
+	struct netcfg_link master, tap;
+	if (netcfg_name_check("tap", name, err) < 0 ||
+	    link_find(netcfg, bridge, "bridge", &master, err) < 0 ||
+	    link_find(netcfg, name, "tun", &tap, err) < 0)
+		return -1;
+	if (master.index == 0)
+		return err_set(err, ERR_NOT_FOUND, "tap %s: there is no bridge %s", name, bridge);
+	if (tap.index == 0)
+		return err_set(err, ERR_NOT_FOUND, "there is no tap %s for bridge %s", name,
+			       bridge);
+	if (tap.up && tap.master == master.index)
+		return 0;
+	return tap_join(netcfg, name, tap.index, bridge, master.index, err);
 }
 
 int netcfg_tap_delete(struct netcfg *netcfg, const char *name, struct err *err)

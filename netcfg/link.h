@@ -41,6 +41,14 @@ int netcfg_tap_create(struct netcfg *netcfg, const char *name, const char *bridg
 		      struct err *err) warn_unused;
 
 /**
+ * netcfg_tap_attach() - a tap that is there is up and a port of @bridge, whoever holds it
+ * For one whose bridge was deleted and made again. Errors: ERR_NOT_FOUND without the tap or the
+ * bridge; ERR_CONFLICT when a link of either name is none.
+ */
+int netcfg_tap_attach(struct netcfg *netcfg, const char *name, const char *bridge,
+		      struct err *err) warn_unused;
+
+/**
  * netcfg_tap_delete() - no tap of that name, whoever holds it; one that is not there is fine
  * Errors: ERR_CONFLICT when the link is no tap.
  */

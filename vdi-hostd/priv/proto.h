@@ -34,6 +34,7 @@ enum priv_verb {
 	PRIV_CGROUP_DELETE,  /* slot: a desktop's cgroup gone; ERR_BUSY while QEMU is in it */
 	PRIV_IMG_SPAWN,      /* img, descriptors source, target, stdout, stderr -> process */
 	PRIV_IMG_SIGNAL,     /* process (whatever its slot): SIGTERM, SIGKILL */
+	PRIV_TAP_ATTACH,     /* tap that is there: up and on its network's bridge */
 	PRIV_VERBS_END,
 };
 

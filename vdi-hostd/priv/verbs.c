@@ -62,6 +62,7 @@ static const struct verb table[PRIV_VERBS_END] = {
 	[PRIV_CGROUP_DELETE] = {"cgroup-delete", true, 0, check_slot, delete_cgroup},
 	[PRIV_IMG_SPAWN] = {"img-spawn", true, 4, verb_img_check, verb_img_spawn},
 	[PRIV_IMG_SIGNAL] = {"img-signal", true, 0, verb_signal_check, verb_signal},
+	[PRIV_TAP_ATTACH] = {"tap-attach", false, 0, verb_tap_check, verb_tap_attach},
 };
 
 static const struct verb *find(uint32_t verb)

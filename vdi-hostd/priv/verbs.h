@@ -77,6 +77,8 @@ int verb_bridge_delete(struct verbs *verbs, const struct priv_request *req, cons
 		       struct priv_reply *reply, int *reply_fds, struct err *err);
 int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_tap_attach(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		    struct priv_reply *reply, int *reply_fds, struct err *err);
 int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err);
 int verb_dnsmasq_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,

@@ -63,7 +63,7 @@ int verb_tap_check(const struct priv_request *req, const int *fds, size_t n_fds,
 	const struct priv_tap *tap = &req->u.tap;
 
 	if (check_slot(tap->desktop, "desktop", err) < 0 ||
-	    (req->verb == PRIV_TAP_CREATE && check_slot(tap->network, "network", err) < 0))
+	    (req->verb != PRIV_TAP_DELETE && check_slot(tap->network, "network", err) < 0))
 		return -1;
 	if (tap->nic >= QEMU_NICS_MAX)
 		return err_set_field(err, "nic", "NIC %u is not in 0 to %d", tap->nic,
@@ -121,6 +121,17 @@ int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const i
 		return -1;
 	reply->n_fds = 1;
 	return 0;
+}
+
+int verb_tap_attach(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		    struct priv_reply *reply, int *reply_fds, struct err *err)
+{
+	const struct link_name tap = tap_name(&req->u.tap);
+	const struct link_name bridge = bridge_name(req->u.tap.network);
+
+	if (need_netcfg(verbs, err) < 0)
+		return -1;
+	return netcfg_tap_attach(verbs->netcfg, tap.text, bridge.text, err);
 }
 
 int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,

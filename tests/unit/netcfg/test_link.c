@@ -220,6 +220,29 @@ static void test_bridge_goes_from_under_its_taps(void **state)
 	close(fd);
 }
 
+static void test_tap_is_attached_again(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	struct netcfg_link tap, bridge;
+	int fd = -1;
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
+	assert_err(netcfg_tap_attach(netcfg, "vdi1n0", "vdibr1", &err), ERR_NOT_FOUND);
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", "vdibr1", &fd, &err));
+	assert_ok(netcfg_tap_attach(netcfg, "vdi1n0", "vdibr1", &err));
+	assert_ok(netcfg_bridge_delete(netcfg, "vdibr1", &err));
+	assert_err(netcfg_tap_attach(netcfg, "vdi1n0", "vdibr1", &err), ERR_NOT_FOUND);
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
+	assert_err(netcfg_tap_attach(netcfg, "vdibr1", "vdibr1", &err), ERR_CONFLICT);
+	assert_err(netcfg_tap_attach(netcfg, "vdi1n0", "vdi1n0", &err), ERR_CONFLICT);
+	assert_ok(netcfg_tap_attach(netcfg, "vdi1n0", "vdibr1", &err));
+	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &tap, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdibr1", &bridge, &err));
+	assert_int_equal(tap.master, bridge.index);
+	assert_true(tap.up);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +256,7 @@ int main(void)
 		netns_test(test_tap_is_replaced),
 		netns_test(test_tap_is_deleted_while_held),
 		netns_test(test_bridge_goes_from_under_its_taps),
+		netns_test(test_tap_is_attached_again),
 	};
 	netns_require();
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -253,6 +253,8 @@ static void test_out_of_range(void **state)
 		struct priv_request req = {.verb = PRIV_TAP_CREATE};
 		req.u.tap = taps[i];
 		send_bad(&req, NULL, 0);
+		req.verb = PRIV_TAP_ATTACH;
+		send_bad(&req, NULL, 0);
 	}
 	for (size_t i = 0; i < ARRAY_LEN(processes); i++) {
 		struct priv_request req = {.verb = processes[i].verb};
@@ -443,6 +445,11 @@ static void test_network(void **state)
 	struct priv_reply reply = ask(&half, &req, NULL, 0, &tap);
 	assert_int_equal(reply.err.code, 0);
 	assert_int_equal(in_net(&half, "ip link show vdi3n1 | grep -q vdibr7"), 0);
+	assert_int_equal(in_net(&half, "ip link set vdi3n1 nomaster"), 0);
+	req.verb = PRIV_TAP_ATTACH;
+	assert_int_equal(ask(&half, &req, NULL, 0, NULL).err.code, 0);
+	assert_int_equal(in_net(&half, "ip link show vdi3n1 | grep -q vdibr7"), 0);
+	req.verb = PRIV_TAP_CREATE;
 	req.u.tap.network = 8;
 	req.u.tap.nic = 2;
 	assert_int_equal(ask(&half, &req, NULL, 0, NULL).err.code, ERR_NOT_FOUND);
