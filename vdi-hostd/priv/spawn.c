@@ -208,6 +208,16 @@ static int child_filter(void)
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
 }
 
+/* a change of identity forgets the death signal, hence after it; the parent may be gone by then */
+static int child_follow(pid_t parent)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		return -1;
+	if (getppid() != parent)
+		_exit(127);
+	return 0;
+}
+
 static int child_confine(const struct spawn *spawn, int landlock)
 {
 	if (landlock >= 0 && syscall(SYS_landlock_restrict_self, landlock, 0) < 0)
@@ -223,7 +233,7 @@ static void child_fail(int gate, int stage)
 	_exit(127);
 }
 
-static void child_run(const struct spawn *spawn, int gate)
+static void child_run(const struct spawn *spawn, pid_t parent, int gate)
 {
 	char go, path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin", lang[] = "LC_ALL=C.UTF-8";
 	char *environment[] = {path, lang, NULL};
@@ -242,7 +252,7 @@ static void child_run(const struct spawn *spawn, int gate)
 		child_fail(gate, STAGE_SESSION);
 	if (child_limits(spawn) < 0)
 		child_fail(gate, STAGE_LIMITS);
-	if (child_identity(spawn) < 0)
+	if (child_identity(spawn) < 0 || (spawn->ends_with_us && child_follow(parent) < 0))
 		child_fail(gate, STAGE_IDENTITY);
 	umask(077);
 	if (chdir("/") < 0 || child_confine(spawn, landlock) < 0)
@@ -287,10 +297,11 @@ int spawn_process(const struct spawn *spawn, struct spawned *ret, struct err *er
 			       spawn->what);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gates) < 0)
 		return err_set_sys(err, ERR_LIMIT, errno, "cannot run %s", spawn->what);
+	const pid_t us = getpid();
 	pid_t pid = fork();
 	if (pid == 0) {
 		close(gates[0]);
-		child_run(spawn, gates[1]);
+		child_run(spawn, us, gates[1]);
 	}
 	close(gates[1]);
 	_cleanup_close_ int gate = gates[0];

@@ -31,6 +31,7 @@ struct spawn_limit {
  *            no capability but @caps (a mask of 1 << CAP_*; kept as ambient ones)
  * @cgroup_procs: an open cgroup.procs to join, or -1
  * @landlock: a Landlock ruleset to obey, or -1
+ * @ends_with_us: it is killed when the caller's process ends, however that comes
  * @no_network: a seccomp filter that refuses sockets and a few other ways round
  */
 struct spawn {
@@ -47,6 +48,7 @@ struct spawn {
 	size_t n_limits;
 	int cgroup_procs;
 	int landlock;
+	bool ends_with_us;
 	bool no_network;
 };
 

@@ -217,6 +217,7 @@ int verb_img_spawn(struct verbs *verbs, const struct priv_request *req, const in
 	struct spawn spawn = {
 		.what = "qemu-img",
 		.advice = "install qemu-utils or set qemu_img_binary",
+		.ends_with_us = true, /* nobody could use what it made */
 		.argv = argv.arg,
 		.fds = mapped,
 		.n_fds = ARRAY_LEN(mapped),

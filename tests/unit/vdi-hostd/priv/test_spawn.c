@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -192,12 +193,57 @@ static void test_ends_at_once(void **state)
 	}
 }
 
+/* a process in between starts one and ends; does that one live on? */
+static bool outlives_its_starter(bool ends_with_us)
+{
+	int ends[2];
+	struct spawned spawned;
+	struct err err;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+	pid_t between = fork();
+	if (between == 0) {
+		char binary[] = "/bin/sleep", seconds[] = "60", *argv[] = {binary, seconds, NULL};
+		struct spawn spawn = plain;
+		spawn.what = "sleep";
+		spawn.argv = argv;
+		spawn.ends_with_us = ends_with_us;
+		/* as qemu-img is started: the change of identity must not forget it */
+		spawn.drop = geteuid() == 0;
+		spawn.uid = spawn.gid = 12345;
+		if (spawn_process(&spawn, &spawned, &err) == 0)
+			(void)!write(ends[1], &spawned, sizeof(spawned));
+		_exit(0);
+	}
+	close(ends[1]);
+	assert_int_equal(read(ends[0], &spawned, sizeof(spawned)), sizeof(spawned));
+	close(ends[0]);
+	assert_int_equal(waitpid(between, NULL, 0), between);
+	bool lives = true;
+	for (int i = 0; lives && i < 50; i++) {
+		_cleanup_close_ int pidfd = -1;
+		usleep(10000);
+		lives = proc_open(spawned.pid, spawned.start_time, &pidfd, &err) == 0 &&
+			proc_is_alive(pidfd);
+	}
+	if (lives)
+		kill(spawned.pid, SIGKILL);
+	return lives;
+}
+
+static void test_ends_with_us(void **state)
+{
+	assert_false(outlives_its_starter(true));
+	assert_true(outlives_its_starter(false));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_descriptors), cmocka_unit_test(test_surroundings),
-		cmocka_unit_test(test_limits),      cmocka_unit_test(test_identity),
-		cmocka_unit_test(test_failures),    cmocka_unit_test(test_ends_at_once),
+		cmocka_unit_test(test_descriptors),  cmocka_unit_test(test_surroundings),
+		cmocka_unit_test(test_limits),       cmocka_unit_test(test_identity),
+		cmocka_unit_test(test_failures),     cmocka_unit_test(test_ends_at_once),
+		cmocka_unit_test(test_ends_with_us),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
