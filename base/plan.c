@@ -178,6 +178,14 @@ void plan_fail(struct plan *plan, const struct err *err)
 	complete(plan);
 }
 
+void plan_end_step(struct plan *plan, int result, const struct err *err)
+{
+	if (result < 0)
+		plan_fail(plan, err);
+	else
+		plan_next(plan);
+}
+
 void plan_undone(struct plan *plan)
 {
 	plan->at--;

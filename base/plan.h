@@ -55,6 +55,9 @@ void plan_next(struct plan *plan);
 /** plan_fail() - the running step failed; @err is copied */
 void plan_fail(struct plan *plan, const struct err *err);
 
+/** plan_end_step() - plan_fail() with @err where @result is negative, else plan_next() */
+void plan_end_step(struct plan *plan, int result, const struct err *err);
+
 /** plan_undone() - the running undo is done */
 void plan_undone(struct plan *plan);
 

@@ -26,10 +26,7 @@ static void write_row(struct plan *plan, void *ctx)
 {
 	struct desktop *desktop = ctx;
 	struct err err;
-	if (db_desktop_insert(desktop->all->env.db, &desktop->row, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan, db_desktop_insert(desktop->all->env.db, &desktop->row, &err), &err);
 }
 
 static void delete_row(struct plan *plan, void *ctx)
@@ -80,10 +77,7 @@ static void settle(struct plan *plan, void *ctx)
 	struct desktop *desktop = ctx;
 	struct err err;
 	desktop->row.op = DB_DESKTOP_OP_NONE;
-	if (desktop_save(desktop, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan, desktop_save(desktop, &err), &err);
 }
 
 /* The network's list of addresses is made from the objects. */

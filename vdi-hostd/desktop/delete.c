@@ -20,10 +20,7 @@ static void write_intent(struct plan *plan, void *ctx)
 	struct desktop *desktop = ctx;
 	struct err err;
 	desktop->row.op = DB_DESKTOP_OP_DELETE;
-	if (desktop_save(desktop, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan, desktop_save(desktop, &err), &err);
 }
 
 static void delete_files(struct plan *plan, void *ctx)
@@ -32,20 +29,16 @@ static void delete_files(struct plan *plan, void *ctx)
 	struct err err;
 	desktop_unlink_sockets(desktop);
 	desktop_unlink_logs(desktop);
-	if (images_overlay_delete(desktop->all->env.images, desktop->row.overlay, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan,
+		      images_overlay_delete(desktop->all->env.images, desktop->row.overlay, &err),
+		      &err);
 }
 
 static void delete_row(struct plan *plan, void *ctx)
 {
 	struct desktop *desktop = ctx;
 	struct err err;
-	if (db_desktop_delete(desktop->all->env.db, desktop->row.id, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan, db_desktop_delete(desktop->all->env.db, desktop->row.id, &err), &err);
 }
 
 static void on_deleted(void *ctx, const struct err *err)

@@ -55,10 +55,7 @@ static void write_intent(struct plan *plan, void *ctx)
 	struct err err;
 	desktop->row.op = DB_DESKTOP_OP_START;
 	desktop->row.wanted = true;
-	if (change_state(desktop, DESKTOP_STARTING, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan, change_state(desktop, DESKTOP_STARTING, &err), &err);
 }
 
 static void erase_intent(struct plan *plan, void *ctx)
@@ -75,10 +72,7 @@ static void erase_intent(struct plan *plan, void *ctx)
 static void admit(struct plan *plan, void *ctx)
 {
 	struct err err;
-	if (desktop_admit(ctx, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan, desktop_admit(ctx, &err), &err);
 }
 
 static void on_tap(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
@@ -274,10 +268,7 @@ static void settle(struct plan *plan, void *ctx)
 	struct err err;
 	desktop->row.op = DB_DESKTOP_OP_NONE;
 	desktop->row.started_at = str_now_ms();
-	if (change_state(desktop, DESKTOP_RUNNING, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan, change_state(desktop, DESKTOP_RUNNING, &err), &err);
 }
 
 static void on_started(void *ctx, const struct err *err)

@@ -27,10 +27,7 @@ static void write_intent(struct plan *plan, void *ctx)
 	struct err err;
 	desktop->row.op = DB_DESKTOP_OP_STOP;
 	desktop->row.wanted = false;
-	if (desktop_save(desktop, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan, desktop_save(desktop, &err), &err);
 }
 
 static void on_gone(struct desktop *desktop)

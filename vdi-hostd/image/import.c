@@ -424,11 +424,10 @@ static void place_target(struct plan *plan, void *ctx)
 	struct import *import = ctx;
 	struct err err;
 
-	if (store_move(import->images->store, STORE_TMP, import->target_file, STORE_IMAGES,
-		       import->row.file, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan,
+		      store_move(import->images->store, STORE_TMP, import->target_file,
+				 STORE_IMAGES, import->row.file, &err),
+		      &err);
 }
 
 static void drop_placed(struct plan *plan, void *ctx)

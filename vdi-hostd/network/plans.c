@@ -27,10 +27,7 @@ static void write_row(struct plan *plan, void *ctx)
 {
 	struct network *network = ctx;
 	struct err err;
-	if (db_network_insert(network->all->db, &network->row, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan, db_network_insert(network->all->db, &network->row, &err), &err);
 }
 
 static void erase_row(struct plan *plan, void *ctx)
@@ -120,10 +117,7 @@ static void settle(struct plan *plan, void *ctx)
 	struct network *network = ctx;
 	struct err err;
 	network->row.intent = DB_INTENT_NONE;
-	if (db_network_update(network->all->db, &network->row, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan, db_network_update(network->all->db, &network->row, &err), &err);
 }
 
 static void on_created(void *ctx, const struct err *err)
@@ -252,10 +246,7 @@ static void write_intent(struct plan *plan, void *ctx)
 	struct network *network = ctx;
 	struct err err;
 	network->row.intent = DB_INTENT_DELETE;
-	if (db_network_update(network->all->db, &network->row, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan, db_network_update(network->all->db, &network->row, &err), &err);
 }
 
 static void on_dnsmasq_stopped(struct network *network)
@@ -307,10 +298,7 @@ static void delete_row(struct plan *plan, void *ctx)
 {
 	struct network *network = ctx;
 	struct err err;
-	if (db_network_delete(network->all->db, network->row.id, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan, db_network_delete(network->all->db, network->row.id, &err), &err);
 }
 
 static void on_deleted(void *ctx, const struct err *err)
