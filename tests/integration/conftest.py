@@ -15,6 +15,20 @@ collect_ignore = ["test_vdictl.py"]
 TOP = pathlib.Path(__file__).resolve().parents[2]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="tests marked slow, too")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: only with tests/run --slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Slow tests are left out, not skipped: a skip is for what this host cannot do."""
+    if not config.getoption("--slow"):
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_network():
     """Nothing but loopback: a daemon under test makes bridges and firewall tables."""
