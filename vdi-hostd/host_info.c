@@ -1,6 +1,8 @@
 #include "vdi-hostd/host_info.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +13,8 @@
 #include "base/proc.h"
 #include "base/str.h"
 #include "vdi-hostd/accel.h"
+
+#define VERSION_MS 5000
 
 /* The probe costs up to seconds where KVM hangs: its verdict holds until the next boot. */
 int host_info_choose_accel(struct host_info *info, struct db *db, const struct config *config,
@@ -31,7 +35,9 @@ int host_info_choose_accel(struct host_info *info, struct db *db, const struct c
 	if (accel_choose(config, &info->accel, info->accel_why, sizeof(info->accel_why), err) < 0)
 		return -1;
 	snprintf(verdict + len, sizeof(verdict) - len, "%d %s", (int)info->accel, info->accel_why);
-	return db_meta_set(db, "accel", verdict, err);
+	/* a verdict that cannot be kept is found anew: a full disk is no reason not to start */
+	(void)!db_meta_set(db, "accel", verdict, NULL);
+	return 0;
 }
 
 static pid_t spawn_version(const char *binary, int output)
@@ -58,10 +64,16 @@ void host_info_find_qemu_version(struct host_info *info, const char *binary)
 		return;
 	pid_t pid = spawn_version(binary, ends[1]);
 	close(ends[1]);
-	ssize_t n = pid < 0 ? 0 : read(ends[0], text, sizeof(text) - 1);
+	/* one that hangs must not keep the desktops that run without their daemon */
+	struct pollfd output = {.fd = ends[0], .events = POLLIN};
+	ssize_t n = 0;
+	if (pid > 0 && poll(&output, 1, VERSION_MS) > 0)
+		n = read(ends[0], text, sizeof(text) - 1);
 	close(ends[0]);
-	if (pid > 0)
+	if (pid > 0) {
+		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
+	}
 	text[n > 0 ? n : 0] = '\0';
 	if (sscanf(text, "QEMU emulator version %63s", info->qemu_version) != 1)
 		info->qemu_version[0] = '\0';

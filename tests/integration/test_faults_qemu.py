@@ -131,6 +131,19 @@ def test_missing(make_daemon, tmp_path):
     daemon.call("desktop.delete", desktop="ada")
 
 
+def test_hangs_at_its_version(make_daemon):
+    """A daemon does not wait for ever to be told which QEMU it has."""
+    daemon = make_daemon()
+    daemon.settings["qemu"]["qemu_binary"] = str(copy_fake(daemon))
+    set_mode(daemon, "hangs")
+    daemon.start(timeout=15)
+    assert not daemon.call("host.info")["qemu_version"]
+    assert fakes(daemon) == []
+    set_mode(daemon, "real")
+    daemon.restart(timeout=5)
+    assert daemon.call("host.info")["qemu_version"] == "7.2.0"
+
+
 def test_monitor_goes_mad(host):
     """Nonsense from a QEMU that runs: the desktop is not given up, and can be ended."""
     set_mode(host, "turns")
