@@ -141,6 +141,9 @@ void desktop_stop(struct desktop *desktop, bool forced, int64_t timeout_s, deskt
 	/* force is for the impatient: it hurries a stop that is waiting for the guest */
 	if (forced && desktop->state == DESKTOP_STOPPING && desktop->watch)
 		desktop_process_signal(desktop, SIGKILL);
+	/* nor does it wait for a pause or a resume that a hung QEMU may never answer */
+	if (forced && desktop->done && !desktop->plan && desktop->watch)
+		desktop_monitor_close(desktop);
 	if (!desktop->done && !desktop->watch) {
 		if (desktop->state == DESKTOP_FAILED)
 			desktop_set_state(desktop, DESKTOP_STOPPED, "");
