@@ -11,6 +11,7 @@
 
 #define SCREENSHOT_MAX         (64u << 20)
 #define SCREENSHOT_DEADLINE_MS 10000
+#define SCREEN_SIDE_MAX        32767
 
 /*
  * QEMU writes the picture into a memory file that it was handed: it can open no file of its own,
@@ -66,7 +67,14 @@ static void on_dumped(void *data, json_t *result, const struct err *err)
 		screenshot_end(shot, NULL, 0, 0, 0, &failed);
 		return;
 	}
-	screenshot_end(shot, png, len, (int)big_endian(png + 16), (int)big_endian(png + 20), NULL);
+	uint32_t width = big_endian(png + 16), height = big_endian(png + 20);
+	if (width < 1 || width > SCREEN_SIDE_MAX || height < 1 || height > SCREEN_SIDE_MAX) {
+		err_set(&failed, ERR_CORRUPT, "QEMU's picture says that the screen is %u x %u",
+			width, height);
+		screenshot_end(shot, NULL, 0, 0, 0, &failed);
+		return;
+	}
+	screenshot_end(shot, png, len, (int)width, (int)height, NULL);
 }
 
 static void on_fd_added(void *data, json_t *result, const struct err *err)

@@ -122,8 +122,6 @@ static void on_io_error(struct desktop *desktop, json_t *data)
 	const char *action = json_string_value(json_object_get(data, "action"));
 	if (!action || strcmp(action, "stop") != 0)
 		return;
-	if (desktop->state != DESKTOP_RUNNING && desktop->state != DESKTOP_PAUSED)
-		return;
 	bool full = json_is_true(json_object_get(data, "nospace"));
 	const char *why = json_string_value(json_object_get(data, "reason"));
 	if (full)
@@ -133,7 +131,9 @@ static void on_io_error(struct desktop *desktop, json_t *data)
 		err_set(&desktop->disk_error, ERR_IO,
 			"paused: the disk reported '%.100s'; resume tries it again",
 			why ? why : "an error");
-	desktop_set_state(desktop, DESKTOP_PAUSED, desktop->disk_error.msg);
+	/* the end of a start looks at it; a stop goes on whatever the disk does */
+	if (desktop->state == DESKTOP_RUNNING || desktop->state == DESKTOP_PAUSED)
+		desktop_set_state(desktop, DESKTOP_PAUSED, desktop->disk_error.msg);
 }
 
 static void on_event(struct qmp *qmp, void *owner, const char *name, json_t *data)

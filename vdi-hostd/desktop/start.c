@@ -277,6 +277,9 @@ static void on_started(void *ctx, const struct err *err)
 	struct err ignored;
 	desktop->plan = NULL;
 	if (!err) {
+		/* the guest's first write may have found the disk full */
+		if (desktop->disk_error.code)
+			desktop_set_state(desktop, DESKTOP_PAUSED, desktop->disk_error.msg);
 		desktop_end(desktop, NULL);
 		return;
 	}

@@ -78,6 +78,21 @@ static bool misbehave(struct bench *bench, const char *command)
 	return false;
 }
 
+/* Its event comes before the answer, as QEMU's does. */
+static void run_guest(struct bench *bench, bool runs)
+{
+	static const char full[] = "{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"action\": "
+				   "\"stop\", \"nospace\": true}}";
+	if (runs == bench->guest_runs)
+		return;
+	bench->guest_runs = runs;
+	bench_event(bench, runs ? "{\"event\": \"RESUME\"}" : "{\"event\": \"STOP\"}");
+	if (!runs || !bench->disk_is_full)
+		return;
+	bench_event(bench, full);
+	run_guest(bench, false);
+}
+
 static const char *result_of(struct bench *bench, const char *command)
 {
 	static char text[128];
@@ -92,9 +107,9 @@ static const char *result_of(struct bench *bench, const char *command)
 	else if (strcmp(command, "remove-fd") == 0)
 		bench->removed_fds++;
 	else if (strcmp(command, "stop") == 0)
-		bench->guest_runs = false;
+		run_guest(bench, false);
 	else if (strcmp(command, "cont") == 0)
-		bench->guest_runs = true;
+		run_guest(bench, true);
 	else if (strcmp(command, "screendump") == 0 && bench->picture)
 		assert_int_equal(write(bench->fdset_fd, bench->picture, bench->picture_len),
 				 (ssize_t)bench->picture_len);
