@@ -6,8 +6,7 @@
 #include "base/log.h"
 #include "vdi-hostd/desktop/private.h"
 
-#define PASSWORD_BYTES 16
-#define LAST_WORDS_MS  200
+#define LAST_WORDS_MS 200
 
 /* What a step does first to a desktop is written down before it is done. */
 static void write_intent(struct plan *plan, void *ctx);
@@ -19,7 +18,6 @@ static void spawn_qemu(struct plan *plan, void *ctx);
 static void kill_qemu(struct plan *plan, void *ctx);
 static void open_monitor(struct plan *plan, void *ctx);
 static void close_monitor(struct plan *plan, void *ctx);
-static void set_ticket(struct plan *plan, void *ctx);
 static void run_guest(struct plan *plan, void *ctx);
 static void settle(struct plan *plan, void *ctx);
 
@@ -30,7 +28,6 @@ static const struct plan_step start_plan[] = {
 	{"qemu", spawn_qemu, kill_qemu},
 	/* start_timeout_s is its deadline */
 	{"handshake", open_monitor, close_monitor, UINT32_MAX},
-	{"ticket", set_ticket, NULL},
 	{"run", run_guest, NULL},
 	{"settle", settle, NULL},
 };
@@ -242,18 +239,6 @@ static void close_monitor(struct plan *plan, void *ctx)
 	desktop_retry_stop(desktop);
 	desktop_monitor_close(desktop);
 	plan_undone(plan);
-}
-
-/* Nobody knows this password: the screen is closed until the broker sets one that somebody asked
- * for. */
-static void set_ticket(struct plan *plan, void *ctx)
-{
-	struct desktop *desktop = ctx;
-	char password[2 * PASSWORD_BYTES + 1];
-	str_random_hex(password, PASSWORD_BYTES);
-	qmp_execute(desktop->qmp, "set_password",
-		    json_pack("{s:s, s:s}", "protocol", "spice", "password", password), 0,
-		    step_answered, desktop);
 }
 
 static void run_guest(struct plan *plan, void *ctx)
