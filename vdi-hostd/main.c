@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <grp.h>
-#include <locale.h>
+#include <malloc.h>
 #include <pwd.h>
 #include <signal.h>
 #include <sodium.h>
@@ -351,6 +351,9 @@ static int assemble(struct daemon *daemon, const struct priv_config *priv_config
 static int run(struct daemon *daemon, const struct priv_config *priv_config, int priv_fd)
 {
 	struct err err;
+	/* fixed, they stay low: what a burst of requests took goes back to the host after it */
+	mallopt(M_MMAP_THRESHOLD, 64 << 10);
+	mallopt(M_TRIM_THRESHOLD, 64 << 10);
 	signal(SIGPIPE, SIG_IGN);
 	umask(0077);
 	uv_loop_init(&daemon->loop);
