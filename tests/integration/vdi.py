@@ -195,6 +195,8 @@ class Daemon:
         self.root.chmod(0o755)
         if user:
             os.chown(self.root, *user)
+            # a checkout in root's home is closed to others
+            self.binary = shutil.copy(self.binary, self.root)
         self.state, self.runtime = self.root / "state", self.root / "run"
         self.socket = self.runtime / "control.sock"
         self.log = self.root / "daemon.log"
