@@ -334,12 +334,3 @@ int desktop_update(struct desktop *desktop, const struct desktop_update *update,
 	HASH_ADD(by_name, all->by_name, row.name, strlen(row->name), desktop);
 	return -1;
 }
-
-void desktops_listen(struct desktops *all,
-		     void (*event)(void *data, struct desktop *desktop, const char *name,
-				   json_t *body),
-		     void *data)
-{
-	all->event = event;
-	all->event_data = data;
-}

@@ -156,9 +156,3 @@ int desktop_console_log(struct desktop *desktop, size_t max, char **ret, size_t 
 
 /** desktop_stats() - cpu, memory, disk, as desktop.stats answers; new reference */
 json_t *desktop_stats(struct desktop *desktop, struct err *err);
-
-/** desktops_listen() - SPICE_* events of every desktop's QEMU, for the broker */
-void desktops_listen(struct desktops *all,
-		     void (*event)(void *data, struct desktop *desktop, const char *name,
-				   json_t *body),
-		     void *data);

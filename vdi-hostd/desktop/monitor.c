@@ -149,8 +149,6 @@ static void on_event(struct qmp *qmp, void *owner, const char *name, json_t *dat
 		on_io_error(desktop, data);
 	else if (strcmp(name, "GUEST_PANICKED") == 0)
 		desktop_set_state(desktop, desktop->state, "the guest's kernel panicked");
-	else if (strncmp(name, "SPICE_", 6) == 0 && desktop->all->event)
-		desktop->all->event(desktop->all->event_data, desktop, name, data);
 }
 
 const struct qmp_ops desktop_monitor_ops = {

@@ -47,8 +47,6 @@ struct desktops {
 	struct desktop *by_id, *by_name;
 	char boot_id[STR_UUID_LEN + 1];
 	bool closing;
-	void (*event)(void *data, struct desktop *desktop, const char *name, json_t *body);
-	void *event_data;
 };
 
 /* desktop.c */
