@@ -49,7 +49,7 @@ struct convert {
 	struct convert_limits limits;
 	uint64_t started, moved; /* loop time */
 	blkcnt_t target_blocks;
-	int source, target;
+	int target;
 	int percent;
 	int handles;
 	struct err err; /* why it was killed, or failed */
@@ -259,8 +259,6 @@ void convert_reaped(struct convert *c, int wait_status)
 static void spawn_tool(struct convert *c)
 {
 	int fds[CONVERT_FDS] = {
-		[CONVERT_FD_SOURCE] = c->source,
-		[CONVERT_FD_TARGET] = c->target,
 		[CONVERT_FD_STDOUT] = c->out.write_fd,
 		[CONVERT_FD_STDERR] = c->errs.write_fd,
 	};
@@ -305,7 +303,7 @@ static void output_watch(struct output *output)
 	uv_poll_start(&output->poll, UV_READABLE, output_ready);
 }
 
-int convert_start(uv_loop_t *loop, int source, int target, const struct convert_ops *ops,
+int convert_start(uv_loop_t *loop, int target, const struct convert_ops *ops,
 		  struct convert_limits limits, void *data, struct convert **ret, struct err *err)
 {
 	struct convert *c = mem_new(struct convert);
@@ -313,7 +311,6 @@ int convert_start(uv_loop_t *loop, int source, int target, const struct convert_
 	c->loop = loop;
 	c->ops = ops;
 	c->data = data;
-	c->source = source;
 	c->target = target;
 	c->limits.deadline_ms = limits.deadline_ms ? limits.deadline_ms : DEADLINE_MS;
 	c->limits.still_ms = limits.still_ms ? limits.still_ms : STILL_MS;

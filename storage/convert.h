@@ -1,7 +1,7 @@
 /*
  * A conversion by qemu-img, watched: progress out of its output, a deadline, a limit on standing
  * still, cancel. Who starts and ends the process is the caller's to say; this side knows neither
- * uids nor command lines. What it runs is `qemu-img convert -p -f FORMAT -O qcow2 SOURCE TARGET`.
+ * uids, command lines nor where the image comes from. What it runs is `qemu-img convert -p ...`.
  */
 #pragma once
 
@@ -12,11 +12,11 @@
 
 struct convert;
 
-enum { CONVERT_FD_SOURCE, CONVERT_FD_TARGET, CONVERT_FD_STDOUT, CONVERT_FD_STDERR, CONVERT_FDS };
+enum { CONVERT_FD_STDOUT, CONVERT_FD_STDERR, CONVERT_FDS };
 
 /**
  * struct convert_ops - the hands and ears
- * @spawn:    start the tool with these descriptors (valid during the call only); answer by
+ * @spawn:    start the tool with these as its outputs (valid during the call only); answer by
  *            convert_spawned(), later
  * @kill:     end it at once (SIGKILL); it is known to be running. No answer.
  * @reap:     fetch the exit status of the process, which has ended; answer by convert_reaped(),
@@ -40,10 +40,10 @@ struct convert_limits {
 
 /**
  * convert_start() - begin
- * @source, @target: borrowed until spawn() returned and done() fired
+ * @target: what is written; looked at for growth, borrowed until done()
  * No callback fires inside this call.
  */
-int convert_start(uv_loop_t *loop, int source, int target, const struct convert_ops *ops,
+int convert_start(uv_loop_t *loop, int target, const struct convert_ops *ops,
 		  struct convert_limits limits, void *data, struct convert **ret,
 		  struct err *err) warn_unused;
 

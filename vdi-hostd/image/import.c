@@ -4,7 +4,6 @@
  * killed in between leaves nothing.
  */
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,10 +13,10 @@
 #include "base/mem.h"
 #include "base/plan.h"
 #include "storage/bulk.h"
-#include "storage/convert.h"
 #include "storage/file.h"
 #include "storage/format.h"
 #include "vdi-hostd/image/private.h"
+#include "vdi-hostd/image/tool.h"
 
 _Static_assert((int)STORAGE_QCOW2 == PRIV_IMG_QCOW2 && (int)STORAGE_RAW == PRIV_IMG_RAW &&
 		       (int)STORAGE_VMDK == PRIV_IMG_VMDK && (int)STORAGE_VDI == PRIV_IMG_VDI &&
@@ -31,7 +30,7 @@ _Static_assert((int)STORAGE_QCOW2 == PRIV_IMG_QCOW2 && (int)STORAGE_RAW == PRIV_
 enum { COPY_FROM = 0, CHECKSUM_FROM = 15, CONVERT_FROM = 25, VERIFY_FROM = 90, ALL = 100 };
 
 /*
- * struct import - one under way. At most one of @check, @bulk and @convert works at a time, and an
+ * struct import - one under way. At most one of @check, @bulk and @tool works at a time, and an
  * undo ends only when it does not: then nothing points here any more.
  */
 struct import {
@@ -49,8 +48,7 @@ struct import {
 	struct err check_err;
 	uv_work_t check;
 	struct bulk *bulk;
-	struct convert *convert;
-	struct priv_process process;
+	struct image_tool *tool;
 	bool checking;
 	bool stuck; /* a file could not be removed: its row has to stay until the next start */
 	void (*waiting)(struct plan *plan, void *ctx); /* an undo, for the end of the work */
@@ -94,9 +92,9 @@ static bool is_busy(struct import *import, void (*undo)(struct plan *plan, void 
 {
 	if (import->bulk)
 		bulk_cancel(import->bulk);
-	if (import->convert)
-		convert_cancel(import->convert);
-	bool busy = import->bulk || import->convert || import->checking;
+	if (import->tool)
+		image_tool_cancel(import->tool);
+	bool busy = import->bulk || import->tool || import->checking;
 	import->waiting = busy ? undo : NULL;
 	return busy;
 }
@@ -263,83 +261,41 @@ static void checksum_source(struct plan *plan, void *ctx)
 
 /* ---- convert ---- */
 
-static void on_spawned(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
-{
-	struct import *import = data;
-
-	if (!err)
-		import->process =
-			(struct priv_process){.pid = reply->pid, .start_time = reply->start_time};
-	convert_spawned(import->convert, err ? -1 : fds[0], err);
-}
-
-static void spawn_tool(void *data, const int fds[CONVERT_FDS])
-{
-	struct import *import = data;
-	struct priv_request req = {.verb = PRIV_IMG_SPAWN, .n_fds = CONVERT_FDS};
-
-	req.u.img = (struct priv_img){.source_format = (uint8_t)import->found.format,
-				      .target_format = PRIV_IMG_QCOW2};
-	priv_call(import->images->priv, &req, fds, CONVERT_FDS, on_spawned, import);
-}
-
-static void kill_tool(void *data)
-{
-	struct import *import = data;
-	struct priv_request req = {.verb = PRIV_IMG_SIGNAL};
-
-	req.u.process = import->process;
-	req.u.process.sig = SIGKILL;
-	priv_call(import->images->priv, &req, NULL, 0, NULL, NULL);
-}
-
-static void on_reaped(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
-{
-	struct import *import = data;
-
-	convert_reaped(import->convert, err ? -1 : reply->wait_status);
-}
-
-static void reap_tool(void *data)
-{
-	struct import *import = data;
-	struct priv_request req = {.verb = PRIV_REAP};
-
-	/* once the daemon ends there is nobody to ask, nor does the answer matter */
-	if (import->images->closing) {
-		convert_reaped(import->convert, -1);
-		return;
-	}
-	req.u.process = import->process;
-	priv_call(import->images->priv, &req, NULL, 0, on_reaped, import);
-}
-
-static void convert_progress(void *data, int percent_100)
+static void tool_progress(void *data, int percent_100)
 {
 	report(data, (uint64_t)percent_100, 10000);
 }
 
-static void convert_done(void *data, const struct err *err)
+static void tool_done(void *data, const struct err *err)
 {
 	struct import *import = data;
 
-	import->convert = NULL;
+	import->tool = NULL;
 	proceed(import, err);
 }
 
-static const struct convert_ops convert_ops = {spawn_tool, kill_tool, reap_tool, convert_progress,
-					       convert_done};
+static const struct image_tool_ops tool_ops = {tool_progress, tool_done};
 
 static void convert_image(struct plan *plan, void *ctx)
 {
 	struct import *import = ctx;
+	const int source = source_fd(import);
 	struct err err;
 
 	begin_part(import, CONVERT_FROM, VERIFY_FROM);
 	if (store_create_tmp(import->images->store, import->target_file, 0666, &import->target,
-			     &err) < 0 ||
-	    convert_start(import->images->loop, source_fd(import), import->target, &convert_ops,
-			  (struct convert_limits){0}, import, &import->convert, &err) < 0)
+			     &err) < 0) {
+		plan_fail(plan, &err);
+		return;
+	}
+	const struct image_tool_work work = {
+		.img = {.source_format = (uint8_t)import->found.format,
+			.target_format = PRIV_IMG_QCOW2},
+		.sources = &source,
+		.n_sources = 1,
+		.target = import->target,
+	};
+	if (image_tool_start(import->images, &work, &tool_ops, import, &import->tool, &err) < 0)
 		plan_fail(plan, &err);
 }
 

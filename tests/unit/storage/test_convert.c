@@ -58,7 +58,6 @@ static void spawn(void *data, const int fds[CONVERT_FDS])
 	if (tool->command) {
 		tool->pid = fork();
 		if (tool->pid == 0) {
-			dup2(fds[CONVERT_FD_SOURCE], 3);
 			dup2(fds[CONVERT_FD_STDOUT], 1);
 			dup2(fds[CONVERT_FD_STDERR], 2);
 			execl("/bin/sh", "sh", "-c", tool->command, NULL);
@@ -118,7 +117,7 @@ static void run(struct tool *tool, struct convert_limits limits)
 	struct err err = {0};
 	_cleanup_close_ int fd = open("file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
-	assert_int_equal(convert_start(&loop, fd, fd, &ops, limits, tool, &tool->convert, &err), 0);
+	assert_int_equal(convert_start(&loop, fd, &ops, limits, tool, &tool->convert, &err), 0);
 	assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
 	assert_int_equal(tool->done, 1);
 }
@@ -224,7 +223,7 @@ static void test_cancel_before_it_began(void **state)
 	struct err err = {0};
 	_cleanup_close_ int fd = open("file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
-	assert_int_equal(convert_start(&loop, fd, fd, &ops, usual, &tool, &tool.convert, &err), 0);
+	assert_int_equal(convert_start(&loop, fd, &ops, usual, &tool, &tool.convert, &err), 0);
 	convert_cancel(tool.convert);
 	assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
 	assert_int_equal(tool.done, 1);
