@@ -13,12 +13,11 @@
 #include "base/str.h"
 #include "storage/file.h"
 
-#define FOLDERS 3
+#define FOLDERS 6
 
 static const char *const folder_names[FOLDERS] = {
-	[STORE_IMAGES] = "images",
-	[STORE_OVERLAYS] = "overlays",
-	[STORE_TMP] = "tmp",
+	[STORE_IMAGES] = "images", [STORE_OVERLAYS] = "overlays", [STORE_TMP] = "tmp",
+	[STORE_ISOS] = "isos",     [STORE_BACKUPS] = "backups",   [STORE_STATES] = "states",
 };
 
 struct store {
@@ -211,16 +210,18 @@ int store_space(struct store *store, int64_t *ret_free, int64_t *ret_total, stru
 	return 0;
 }
 
-static int write_overlay(struct store *store, const char *tmp, uint64_t virtual_size,
-			 const char *image, struct err *err)
+void store_backing_name(enum store_folder folder, const char *file, char ret[160])
 {
-	char backing[160];
+	snprintf(ret, 160, "../%s/%.128s", folder_names[folder], file);
+}
+
+static int write_overlay(struct store *store, const char *tmp, uint64_t virtual_size,
+			 const char *backing, struct err *err)
+{
 	_cleanup_close_ int fd = -1;
 
-	if (store_create_tmp(store, tmp, 0600, &fd, err) < 0)
-		return -1;
-	snprintf(backing, sizeof(backing), "../images/%s", image);
-	if (qcow2_write(fd, virtual_size, backing, "qcow2", err) < 0)
+	if (store_create_tmp(store, tmp, 0600, &fd, err) < 0 ||
+	    qcow2_write(fd, virtual_size, backing, backing ? "qcow2" : NULL, err) < 0)
 		return -1;
 	/* size and blocks are part of what fdatasync(2) makes durable */
 	if (fdatasync(fd) < 0)
@@ -228,32 +229,45 @@ static int write_overlay(struct store *store, const char *tmp, uint64_t virtual_
 	return 0;
 }
 
-int store_create_overlay(struct store *store, const char *file, const char *image,
-			 uint64_t virtual_size, struct err *err)
+/* the size that a clone has at least */
+static int backing_size(struct store *store, enum store_folder folder, const char *backing,
+			uint64_t *ret, struct err *err)
 {
-	char tmp[32] = "overlay-";
 	struct qcow2_header base;
 	_cleanup_close_ int fd = -1;
+
+	if (store_open_file(store, folder, backing, O_RDONLY, &fd, err) < 0)
+		return -1;
+	if (qcow2_read(fd, QCOW2_ALLOW_BACKING, &base, err) < 0)
+		return err_prefix(err, "%s/%.64s", folder_names[folder], backing);
+	/* an image made from a raw file may end in half a sector; the clone rounds up */
+	*ret = (base.virtual_size + 511) & ~UINT64_C(511);
+	return 0;
+}
+
+int store_create_overlay(struct store *store, const char *file, enum store_folder folder,
+			 const char *backing, uint64_t virtual_size, struct err *err)
+{
+	char tmp[32] = "overlay-", name[160];
+	uint64_t least = 0;
 	bool there;
 
 	if (store_has(store, STORE_OVERLAYS, file, &there, err) < 0 ||
-	    store_open_file(store, STORE_IMAGES, image, O_RDONLY, &fd, err) < 0)
+	    (backing && backing_size(store, folder, backing, &least, err) < 0))
 		return -1;
 	if (there)
 		return err_set(err, ERR_EXISTS, "there is an overlay %s already", file);
-	if (qcow2_read(fd, QCOW2_ALLOW_BACKING, &base, err) < 0)
-		return err_prefix(err, "image %.64s", image);
-	/* an image made from a raw file may end in half a sector; the clone rounds up */
-	uint64_t base_size = (base.virtual_size + 511) & ~UINT64_C(511);
 	if (virtual_size == 0)
-		virtual_size = base_size;
-	if (virtual_size < base_size)
+		virtual_size = least;
+	if (virtual_size < least)
 		return err_set_field(
 			err, "size",
-			"a clone cannot be smaller than its image, which has %llu bytes",
-			(unsigned long long)base_size);
+			"a clone cannot be smaller than what it stands on, which has %llu bytes",
+			(unsigned long long)least);
+	if (backing)
+		store_backing_name(folder, backing, name);
 	str_random_hex(tmp + strlen(tmp), 8);
-	if (write_overlay(store, tmp, virtual_size, image, err) < 0 ||
+	if (write_overlay(store, tmp, virtual_size, backing ? name : NULL, err) < 0 ||
 	    store_move(store, STORE_TMP, tmp, STORE_OVERLAYS, file, err) < 0) {
 		if (unlinkat(store->fds[STORE_TMP], tmp, 0) < 0 && errno != ENOENT)
 			err_prefix(err, "and tmp/%s stays behind", tmp);
@@ -262,19 +276,26 @@ int store_create_overlay(struct store *store, const char *file, const char *imag
 	return 0;
 }
 
-/* what an overlay may name: "../images/FILE", a qcow2 file */
-static int resolve_backing(struct store_layer *layer, const char **ret, struct err *err)
+/* what a file may stand on: "../images/FILE", or one of the two other folders with chains */
+static int resolve_backing(struct store_layer *layer, enum store_folder *ret_folder,
+			   const char **ret, struct err *err)
 {
-	static const char prefix[] = "../images/";
+	static const enum store_folder folders[] = {STORE_IMAGES, STORE_OVERLAYS, STORE_BACKUPS};
 	const char *name = layer->header.backing_name;
 
-	if (strncmp(name, prefix, sizeof(prefix) - 1) != 0 ||
-	    !storage_name_ok(name + sizeof(prefix) - 1) ||
-	    strcmp(layer->header.backing_format, "qcow2") != 0)
-		return err_set(err, ERR_CORRUPT, "%s/%s names a backing file outside the store",
-			       folder_names[layer->folder], layer->file);
-	*ret = name + sizeof(prefix) - 1;
-	return 0;
+	for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+		const char *folder = folder_names[folders[i]];
+		size_t len = strlen(folder);
+		if (strncmp(name, "../", 3) != 0 || strncmp(name + 3, folder, len) != 0 ||
+		    name[3 + len] != '/' || !storage_name_ok(name + 4 + len) ||
+		    strcmp(layer->header.backing_format, "qcow2") != 0)
+			continue;
+		*ret_folder = folders[i];
+		*ret = name + 4 + len;
+		return 0;
+	}
+	return err_set(err, ERR_CORRUPT, "%s/%s names a backing file outside the store",
+		       folder_names[layer->folder], layer->file);
 }
 
 static int open_layer(struct store *store, enum store_folder folder, const char *file, int flags,
@@ -309,9 +330,8 @@ int store_open_chain(struct store *store, enum store_folder folder, const char *
 			*ret_n = n;
 			return 0;
 		}
-		if (resolve_backing(&layers[n - 1], &file, err) < 0)
+		if (resolve_backing(&layers[n - 1], &folder, &file, err) < 0)
 			break;
-		folder = STORE_IMAGES;
 		flags = O_RDONLY;
 	}
 	store_close_chain(layers, n);

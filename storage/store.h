@@ -1,7 +1,8 @@
 /*
- * The store: a folder with images/ (read-only files), overlays/ (what desktops write to) and tmp/
- * (files in the making, removed at the next start). Files are named by plain names only, and a
- * chain of backing files is followed only inside the store.
+ * The store: a folder with images/ (read-only files), overlays/ (what desktops write to), isos/,
+ * backups/, states/ (the memory of desktops that stand still) and tmp/ (files in the making,
+ * removed at the next start). Files are named by plain names only, and a chain of backing files is
+ * followed only inside the store.
  */
 #pragma once
 
@@ -14,7 +15,14 @@
 
 struct store;
 
-enum store_folder { STORE_IMAGES, STORE_OVERLAYS, STORE_TMP };
+enum store_folder {
+	STORE_IMAGES,
+	STORE_OVERLAYS,
+	STORE_TMP,
+	STORE_ISOS,
+	STORE_BACKUPS,
+	STORE_STATES,
+};
 
 /** store_open() - open the store at @path, making its folders (mode 0700) where they lack */
 int store_open(const char *path, struct store **ret, struct err *err) warn_unused;
@@ -58,13 +66,17 @@ int store_space(struct store *store, int64_t *ret_free, int64_t *ret_total,
 		struct err *err) warn_unused;
 
 /**
- * store_create_overlay() - a linked clone of an image of the store, durable and whole when it shows
+ * store_create_overlay() - a linked clone of a file of the store, durable and whole when it shows
  * @file:         in overlays/; ERR_EXISTS if there is one
- * @image:        in images/
- * @virtual_size: bytes; 0: the image's; less than that is ERR_INVALID
+ * @folder, @backing: the qcow2 file that it stands on; @backing NULL: on nothing, an empty disk
+ * @virtual_size: bytes; 0: the backing file's; less than that is ERR_INVALID
  */
-int store_create_overlay(struct store *store, const char *file, const char *image,
-			 uint64_t virtual_size, struct err *err) warn_unused;
+int store_create_overlay(struct store *store, const char *file, enum store_folder folder,
+			 const char *backing, uint64_t virtual_size, struct err *err) warn_unused;
+
+/** store_backing_name() - what the header of a file of the store says of another: "../images/FILE"
+ */
+void store_backing_name(enum store_folder folder, const char *file, char ret[160]);
 
 /**
  * struct store_layer - one file of a chain

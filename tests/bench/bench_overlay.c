@@ -64,7 +64,7 @@ static double time_store(struct store *store)
 {
 	struct err err;
 	uint64_t start = uv_hrtime();
-	if (store_create_overlay(store, "own.qcow2", BASE, 0, &err) < 0)
+	if (store_create_overlay(store, "own.qcow2", STORE_IMAGES, BASE, 0, &err) < 0)
 		die("store_create_overlay", &err);
 	uint64_t end = uv_hrtime();
 	if (store_delete(store, STORE_OVERLAYS, "own.qcow2", &err) < 0)

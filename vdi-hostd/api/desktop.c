@@ -21,6 +21,8 @@ static const struct json_field desktop_fields[] = {
 	{"memory_mib", JSON_FIELD_INT, .doc = "memory of the guest"},
 	{"vcpus", JSON_FIELD_INT, .doc = "processors of the guest"},
 	{"disk_bytes", JSON_FIELD_INT, .doc = "virtual size of the system disk"},
+	{"data_disk_bytes", JSON_FIELD_INT, JSON_FIELD_NULLABLE,
+	 .doc = "virtual size of the data disk"},
 	{"mac", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its NIC's address"},
 	{"ip", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
 	 .doc = "the address kept for it on its network; null on networks of kind user"},
@@ -62,7 +64,7 @@ static void answer_desktop(void *data, struct desktop *desktop, const struct err
 
 struct create_params {
 	const char *name, *image, *network, *owner, *profile;
-	int64_t memory_mib, vcpus, disk_gib;
+	int64_t memory_mib, vcpus, disk_gib, data_disk_gib;
 	bool start, autostart;
 	int restart;
 };
@@ -81,6 +83,8 @@ static const struct json_field create_fields[] = {
 	 .doc = "processors of the guest"},
 	{"disk_gib", JSON_FIELD_INT, 0, offsetof(struct create_params, disk_gib), 1, 65536, 0,
 	 .doc = "size of the system disk, at least the image's; without it the image's"},
+	{"data_disk_gib", JSON_FIELD_INT, 0, offsetof(struct create_params, data_disk_gib), 1,
+	 65536, 0, .doc = "a second, empty disk, which the user keeps whatever the image"},
 	{"profile", JSON_FIELD_NAME, 0, offsetof(struct create_params, profile),
 	 .doc = "hardware profile; `default` suits a desktop"},
 	{"owner", JSON_FIELD_NAME, 0, offsetof(struct create_params, owner), .doc = "whose it is"},
@@ -119,6 +123,7 @@ static struct api_token desktop_create(struct api_call *call, const void *data)
 		.memory_mib = params->memory_mib,
 		.vcpus = params->vcpus,
 		.disk_bytes = params->disk_gib * GIB,
+		.data_disk_bytes = params->data_disk_gib * GIB,
 		.autostart = params->autostart,
 		.restart = (enum db_desktop_restart)params->restart,
 	};
@@ -395,7 +400,8 @@ static const struct json_field stats_result[] = {
 	{"memory_bytes", JSON_FIELD_INT, .doc = "memory of the host that its QEMU holds now"},
 	{"memory_mib", JSON_FIELD_INT, .doc = "memory of the guest"},
 	{"disk_bytes", JSON_FIELD_INT, .doc = "virtual size of the system disk"},
-	{"disk_allocated_bytes", JSON_FIELD_INT, .doc = "what its overlay takes in the store"},
+	{"disk_allocated_bytes", JSON_FIELD_INT,
+	 .doc = "what its disks take in the store, without what they share"},
 	{"uptime_s", JSON_FIELD_INT, .doc = "since it was started; 0 while stopped"},
 	{0},
 };

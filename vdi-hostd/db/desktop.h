@@ -10,6 +10,22 @@ enum db_desktop_op {
 	DB_DESKTOP_OP_START,
 	DB_DESKTOP_OP_STOP,
 	DB_DESKTOP_OP_DELETE,
+	DB_DESKTOP_OP_LAST = DB_DESKTOP_OP_DELETE,
+};
+
+/** enum db_desktop_boot - what the firmware tries first; the other comes second */
+enum db_desktop_boot { DB_BOOT_DISK, DB_BOOT_CDROM };
+
+enum { DB_DISK_SYSTEM, DB_DISK_DATA, DB_DISKS };
+
+/**
+ * struct db_disk - a disk of a desktop
+ * @file:  the file that is written to, in the store's overlays/ folder; "" for none
+ * @bytes: its virtual size
+ */
+struct db_disk {
+	char file[96];
+	int64_t bytes;
 };
 
 enum db_desktop_restart { DB_RESTART_NEVER, DB_RESTART_ON_FAILURE, DB_RESTART_ALWAYS };
@@ -21,8 +37,15 @@ struct db_desktop {
 	char image_id[STR_UUID_LEN + 1];
 	char network_id[STR_UUID_LEN + 1]; /* "" for none */
 	int64_t memory_mib, vcpus;
-	int64_t disk_bytes; /* virtual size of the system disk */
-	char overlay[128];  /* in the store's overlays/ folder */
+	/* the system disk stands on the image; the data disk is the user's, whatever the image */
+	struct db_disk disks[DB_DISKS];
+	bool disposable;                    /* its system disk begins anew with each start */
+	char snapshot_id[STR_UUID_LEN + 1]; /* the one that its disks stand on, or "" */
+	char iso_id[STR_UUID_LEN + 1];      /* in its CD drive, or "" */
+	enum db_desktop_boot boot;
+	char next_image_id[STR_UUID_LEN + 1];     /* what its next start stands on, or "" */
+	char previous_image_id[STR_UUID_LEN + 1]; /* with @previous: the way back, or "" */
+	struct db_disk previous;
 	char mac[18];
 	uint32_t ip; /* host byte order; 0 for none */
 	char owner[STR_NAME_MAX + 1];

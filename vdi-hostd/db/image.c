@@ -4,7 +4,7 @@
 
 #define COLUMNS                                                                                    \
 	"id, name, version, state, file, virtual_size, file_size, sha256, owner, description,"     \
-	" created_at, published_at"
+	" created_at, published_at, parent_id, depth_max, verified_at, broken"
 
 static void bind(sqlite3_stmt *stmt, const struct db_image *row)
 {
@@ -20,6 +20,10 @@ static void bind(sqlite3_stmt *stmt, const struct db_image *row)
 	db_bind_text(stmt, 10, row->description);
 	db_bind_int(stmt, 11, row->created_at);
 	db_bind_int(stmt, 12, row->published_at);
+	db_bind_ref(stmt, 13, row->parent_id);
+	db_bind_int(stmt, 14, row->depth_max);
+	db_bind_int(stmt, 15, row->verified_at);
+	db_bind_text(stmt, 16, row->broken);
 }
 
 static int read_row(sqlite3_stmt *stmt, struct db_image *ret, struct err *err)
@@ -32,7 +36,9 @@ static int read_row(sqlite3_stmt *stmt, struct db_image *ret, struct err *err)
 	    db_column_text(stmt, 4, ret->file, sizeof(ret->file)) < 0 ||
 	    db_column_text(stmt, 7, ret->sha256, sizeof(ret->sha256)) < 0 ||
 	    db_column_text(stmt, 8, ret->owner, sizeof(ret->owner)) < 0 ||
-	    db_column_text(stmt, 9, ret->description, sizeof(ret->description)) < 0)
+	    db_column_text(stmt, 9, ret->description, sizeof(ret->description)) < 0 ||
+	    db_column_text(stmt, 12, ret->parent_id, sizeof(ret->parent_id)) < 0 ||
+	    db_column_text(stmt, 15, ret->broken, sizeof(ret->broken)) < 0)
 		return db_fail_row("image", err);
 	ret->version = sqlite3_column_int64(stmt, 2);
 	ret->state = (enum db_image_state)state;
@@ -40,6 +46,8 @@ static int read_row(sqlite3_stmt *stmt, struct db_image *ret, struct err *err)
 	ret->file_size = sqlite3_column_int64(stmt, 6);
 	ret->created_at = sqlite3_column_int64(stmt, 10);
 	ret->published_at = sqlite3_column_int64(stmt, 11);
+	ret->depth_max = sqlite3_column_int64(stmt, 13);
+	ret->verified_at = sqlite3_column_int64(stmt, 14);
 	return 0;
 }
 
@@ -48,7 +56,8 @@ int db_image_insert(struct db *db, const struct db_image *row, struct err *err)
 	sqlite3_stmt *stmt;
 	if (db_prepare(db,
 		       "INSERT INTO image (" COLUMNS
-		       ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+		       ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12,"
+		       " ?13, ?14, ?15, ?16)",
 		       &stmt, err) < 0)
 		return -1;
 	bind(stmt, row);
@@ -61,7 +70,9 @@ int db_image_update(struct db *db, const struct db_image *row, struct err *err)
 	if (db_prepare(db,
 		       "UPDATE image SET name = ?2, version = ?3, state = ?4, file = ?5,"
 		       " virtual_size = ?6, file_size = ?7, sha256 = ?8, owner = ?9,"
-		       " description = ?10, created_at = ?11, published_at = ?12 WHERE id = ?1",
+		       " description = ?10, created_at = ?11, published_at = ?12,"
+		       " parent_id = ?13, depth_max = ?14, verified_at = ?15, broken = ?16"
+		       " WHERE id = ?1",
 		       &stmt, err) < 0)
 		return -1;
 	bind(stmt, row);

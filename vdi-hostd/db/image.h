@@ -5,6 +5,8 @@
 
 enum db_image_state { DB_IMAGE_IMPORTING, DB_IMAGE_DRAFT, DB_IMAGE_PUBLISHED, DB_IMAGE_RETIRED };
 
+#define DB_IMAGE_DEPTH_MAX 4 /* unless somebody says otherwise */
+
 struct db_image {
 	char id[STR_UUID_LEN + 1];
 	char name[STR_NAME_MAX + 1];
@@ -17,6 +19,10 @@ struct db_image {
 	char owner[STR_NAME_MAX + 1];
 	char description[256];
 	int64_t created_at, published_at; /* ms since 1970; 0: not yet */
+	char parent_id[STR_UUID_LEN + 1]; /* the version that its file stands on, or "" */
+	int64_t depth_max;                /* files in the chain of a clone before it is flattened */
+	int64_t verified_at;              /* when its checksum was last compared; 0: not yet */
+	char broken[128];                 /* what was found wrong with it then, or "" */
 };
 
 int db_image_insert(struct db *db, const struct db_image *row, struct err *err) warn_unused;

@@ -6,7 +6,7 @@
 #include "vdi-hostd/db/db.h"
 #include "vdi-hostd/db/event.h"
 
-#define DB_STATEMENTS_MAX 64
+#define DB_STATEMENTS_MAX 160
 
 struct db_listener {
 	void (*cb)(void *data, const struct db_event *event);

@@ -10,14 +10,14 @@
 
 static void write_row(struct plan *plan, void *ctx);
 static void delete_row(struct plan *plan, void *ctx);
-static void create_overlay(struct plan *plan, void *ctx);
-static void delete_overlay(struct plan *plan, void *ctx);
+static void create_disks(struct plan *plan, void *ctx);
+static void delete_disks(struct plan *plan, void *ctx);
 static void publish_address(struct plan *plan, void *ctx);
 static void settle(struct plan *plan, void *ctx);
 
 static const struct plan_step create_plan[] = {
 	{"row", write_row, delete_row},
-	{"overlay", create_overlay, delete_overlay},
+	{"disks", create_disks, delete_disks},
 	{"address", publish_address, NULL},
 	{"settle", settle, NULL},
 };
@@ -39,24 +39,39 @@ static void delete_row(struct plan *plan, void *ctx)
 	plan_undone(plan);
 }
 
-static void create_overlay(struct plan *plan, void *ctx)
+static int make_disks(struct desktop *desktop, struct err *err)
 {
-	struct desktop *desktop = ctx;
+	const struct db_disk *system = &desktop->row.disks[DB_DISK_SYSTEM];
+	const struct db_disk *data = &desktop->row.disks[DB_DISK_DATA];
 	struct images *images = desktop->all->env.images;
-	struct err err;
-	const struct db_image *image = images_find(images, desktop->row.image_id, &err);
-	if (!image || images_overlay_create(images, image, desktop->row.overlay,
-					    desktop->row.disk_bytes, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	const struct db_image *image = images_find(images, desktop->row.image_id, err);
+	if (!image || images_overlay_create(images, image, system->file, system->bytes, err) < 0 ||
+	    (data->file[0] && images_layer_create(images, data->file, NULL, data->bytes, err) < 0))
+		return -1;
+	return 0;
 }
 
-static void delete_overlay(struct plan *plan, void *ctx)
+static void create_disks(struct plan *plan, void *ctx)
+{
+	struct err err;
+	plan_end_step(plan, make_disks(ctx, &err), &err);
+}
+
+int desktop_delete_disks(struct desktop *desktop, struct err *err)
+{
+	for (size_t i = 0; i < DB_DISKS; i++)
+		if (desktop->row.disks[i].file[0] &&
+		    images_overlay_delete(desktop->all->env.images, desktop->row.disks[i].file,
+					  err) < 0)
+			return -1;
+	return 0;
+}
+
+static void delete_disks(struct plan *plan, void *ctx)
 {
 	struct desktop *desktop = ctx;
 	struct err err;
-	if (images_overlay_delete(desktop->all->env.images, desktop->row.overlay, &err) < 0)
+	if (desktop_delete_disks(desktop, &err) < 0)
 		log_err("desktop %s: %s", desktop->row.name, err.msg);
 	plan_undone(plan);
 }
@@ -153,14 +168,19 @@ static int fill_row(struct desktops *all, const struct desktop_create *create,
 	str_uuid_new(row->id);
 	snprintf(row->name, sizeof(row->name), "%s", create->name);
 	snprintf(row->image_id, sizeof(row->image_id), "%s", image->id);
-	snprintf(row->overlay, sizeof(row->overlay), "%s.qcow2", row->id);
+	images_layer_file(row->id, row->disks[DB_DISK_SYSTEM].file);
+	row->disks[DB_DISK_SYSTEM].bytes =
+		create->disk_bytes ? create->disk_bytes : image->virtual_size;
+	if (create->data_disk_bytes) {
+		images_layer_file(row->id, row->disks[DB_DISK_DATA].file);
+		row->disks[DB_DISK_DATA].bytes = create->data_disk_bytes;
+	}
 	snprintf(row->owner, sizeof(row->owner), "%s", create->owner ? create->owner : "");
 	snprintf(row->profile, sizeof(row->profile), "%s",
 		 create->profile ? create->profile : "default");
 	make_mac(row->mac);
 	row->memory_mib = create->memory_mib ? create->memory_mib : MEMORY_MIB_DEFAULT;
 	row->vcpus = create->vcpus ? create->vcpus : VCPUS_DEFAULT;
-	row->disk_bytes = create->disk_bytes ? create->disk_bytes : image->virtual_size;
 	row->autostart = create->autostart;
 	row->restart = create->restart;
 	row->op = DB_DESKTOP_OP_CREATE;

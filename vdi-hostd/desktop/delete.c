@@ -29,9 +29,7 @@ static void delete_files(struct plan *plan, void *ctx)
 	struct err err;
 	desktop_unlink_sockets(desktop);
 	desktop_unlink_logs(desktop);
-	plan_end_step(plan,
-		      images_overlay_delete(desktop->all->env.images, desktop->row.overlay, &err),
-		      &err);
+	plan_end_step(plan, desktop_delete_disks(desktop, &err), &err);
 }
 
 static void delete_row(struct plan *plan, void *ctx)

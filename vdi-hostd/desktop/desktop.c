@@ -275,7 +275,12 @@ static json_t *make_json(struct desktop *desktop)
 				    network ? json_string(network->name) : json_null());
 	json_object_set_new_nocheck(ret, "memory_mib", json_integer(row->memory_mib));
 	json_object_set_new_nocheck(ret, "vcpus", json_integer(row->vcpus));
-	json_object_set_new_nocheck(ret, "disk_bytes", json_integer(row->disk_bytes));
+	json_object_set_new_nocheck(ret, "disk_bytes",
+				    json_integer(row->disks[DB_DISK_SYSTEM].bytes));
+	json_object_set_new_nocheck(ret, "data_disk_bytes",
+				    row->disks[DB_DISK_DATA].file[0]
+					    ? json_integer(row->disks[DB_DISK_DATA].bytes)
+					    : json_null());
 	json_object_set_new_nocheck(ret, "mac", text_json(row->mac));
 	json_object_set_new_nocheck(ret, "ip", address_json(row->ip));
 	json_object_set_new_nocheck(ret, "pid", row->pid ? json_integer(row->pid) : json_null());

@@ -110,6 +110,7 @@ typedef void (*desktop_cb)(void *data, struct desktop *desktop, const struct err
 struct desktop_create {
 	const char *name, *image, *network, *owner, *profile;
 	int64_t memory_mib, vcpus, disk_bytes; /* 0: the default */
+	int64_t data_disk_bytes;               /* 0: no data disk */
 	bool autostart;
 	enum db_desktop_restart restart;
 };

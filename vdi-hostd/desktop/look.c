@@ -129,9 +129,13 @@ int desktop_console_log(struct desktop *desktop, size_t max, char **ret, size_t 
 json_t *desktop_stats(struct desktop *desktop, struct err *err)
 {
 	struct proc_stat stat = {0};
-	int64_t allocated = 0;
-	if (images_overlay_allocated(desktop->all->env.images, desktop->row.overlay, &allocated,
-				     err) < 0)
+	const struct db_disk *disks = desktop->row.disks;
+	int64_t allocated = 0, data = 0;
+	if (images_overlay_allocated(desktop->all->env.images, disks[DB_DISK_SYSTEM].file,
+				     &allocated, err) < 0 ||
+	    (disks[DB_DISK_DATA].file[0] &&
+	     images_overlay_allocated(desktop->all->env.images, disks[DB_DISK_DATA].file, &data,
+				      err) < 0))
 		return NULL;
 	if (desktop->row.pid && proc_stat_read((pid_t)desktop->row.pid, &stat, NULL) < 0)
 		stat = (struct proc_stat){0};
@@ -140,6 +144,6 @@ json_t *desktop_stats(struct desktop *desktop, struct err *err)
 			 "state", desktop_state_names[desktop->state], "cpu_ms",
 			 (json_int_t)stat.cpu_ms, "memory_bytes", (json_int_t)stat.rss_bytes,
 			 "memory_mib", (json_int_t)desktop->row.memory_mib, "disk_bytes",
-			 (json_int_t)desktop->row.disk_bytes, "disk_allocated_bytes",
-			 (json_int_t)allocated, "uptime_s", (json_int_t)(up_ms / 1000));
+			 (json_int_t)disks[DB_DISK_SYSTEM].bytes, "disk_allocated_bytes",
+			 (json_int_t)(allocated + data), "uptime_s", (json_int_t)(up_ms / 1000));
 }

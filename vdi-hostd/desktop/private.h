@@ -116,6 +116,8 @@ int desktop_admit(struct desktop *desktop, struct err *err) warn_unused;
 
 /* start.c, stop.c, create.c, delete.c */
 void desktop_start_undo(struct desktop *desktop, plan_done_cb done);
+/** desktop_delete_disks() - the files that it writes to; those that are gone are fine */
+int desktop_delete_disks(struct desktop *desktop, struct err *err) warn_unused;
 void desktop_create_undo(struct desktop *desktop, plan_done_cb done);
 /** desktop_cleanup() - after its process ended: cgroup, sockets, row */
 void desktop_cleanup(struct desktop *desktop, struct err *err);

@@ -8,6 +8,9 @@
 
 #include "vdi-hostd/desktop/private.h"
 
+/* places in the boot order */
+enum { BOOT_FIRST = 1, BOOT_DISK, BOOT_LAST };
+
 /* A listening socket that QEMU inherits: one may connect before QEMU is up, and again after a
  * restart. */
 static int listen_at(const struct desktop *desktop, enum desktop_file file, struct err *err)
@@ -51,20 +54,34 @@ static uint8_t add_fd(int *fds, size_t *n, int fd)
 	return (uint8_t)(*n)++;
 }
 
-static int add_disk(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *n,
-		    struct err *err)
+static int add_disk(struct desktop *desktop, unsigned int index, struct qemu_spec *spec, int *fds,
+		    size_t *n, struct err *err)
 {
-	int chain[QEMU_CHAIN_MAX];
+	const struct db_disk *row = &desktop->row.disks[index];
+	const char *image_id = index == DB_DISK_SYSTEM ? desktop->row.image_id : "";
+	struct image_layer layers[QEMU_CHAIN_MAX];
 	size_t len = 0;
-	struct qemu_disk *disk = &spec->disks[spec->n_disks];
-	if (images_chain_open(desktop->all->env.images, desktop->row.overlay, chain, disk->format,
-			      &len, err) < 0)
+	if (row->file[0] == '\0')
+		return 0;
+	if (images_chain_open(desktop->all->env.images, row->file, image_id, layers, &len, err) < 0)
 		return -1;
-	for (size_t i = 0; i < len; i++)
-		disk->fd[i] = add_fd(fds, n, chain[i]);
+	struct qemu_disk *disk = &spec->disks[spec->n_disks++];
+	for (size_t i = 0; i < len; i++) {
+		disk->format[i] = QEMU_FILE_QCOW2;
+		disk->fd[i] = add_fd(fds, n, layers[i].fd);
+		memcpy(disk->node[i], layers[i].node, sizeof(disk->node[i]));
+	}
 	disk->chain_len = (uint8_t)len;
-	disk->boot_index = 1;
-	spec->n_disks++;
+	disk->boot_index = index == DB_DISK_SYSTEM ? BOOT_DISK : 0;
+	return 0;
+}
+
+static int add_disks(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *n,
+		     struct err *err)
+{
+	for (unsigned int i = 0; i < DB_DISKS; i++)
+		if (add_disk(desktop, i, spec, fds, n, err) < 0)
+			return -1;
 	return 0;
 }
 
@@ -131,11 +148,13 @@ int desktop_spec_build(struct desktop *desktop, struct qemu_spec *spec, int *fds
 		.audio = 1,
 		.clipboard = 1,
 		.file_transfer = 1,
+		.cdrom_fd = QEMU_NO_MEDIUM,
+		.cdrom_boot = row->boot == DB_BOOT_CDROM ? BOOT_FIRST : BOOT_LAST,
 	};
 	parse_uuid(row->id, spec->uuid);
 	snprintf(spec->name, sizeof(spec->name), "%s", row->name);
 	if (desktop_make_dirs(desktop, err) < 0 || open_ends(desktop, spec, fds, &n, err) < 0 ||
-	    add_disk(desktop, spec, fds, &n, err) < 0) {
+	    add_disks(desktop, spec, fds, &n, err) < 0) {
 		desktop_spec_close(fds, n);
 		return -1;
 	}

@@ -7,6 +7,7 @@
 
 #include <uv.h>
 
+#include "storage/store.h"
 #include "vdi-hostd/db/image.h"
 #include "vdi-hostd/job/job.h"
 #include "vdi-hostd/priv/priv.h"
@@ -50,12 +51,30 @@ void images_each(struct images *images, void (*cb)(void *data, const struct db_i
 		 void *data);
 
 /**
+ * images_layer_file() - a new name for a file of a desktop's disks: ID-XXXXXXXX.qcow2
+ * Every file of a desktop's begins with its id, so that a chain cannot lead into another's.
+ */
+void images_layer_file(const char *desktop_id, char ret[96]);
+
+/** images_node() - what a file of the store is called in QEMU, wherever it stands in a chain */
+void images_node(const char *file, char ret[QEMU_NODE_MAX + 1]);
+
+/**
  * images_overlay_create() - a linked clone of an image, durable when the call returns
  * @file: its name in the store's overlays/ folder; an existing one is ERR_EXISTS
  * @virtual_size: bytes; at least the image's; 0: the image's
  */
 int images_overlay_create(struct images *images, const struct db_image *image, const char *file,
 			  int64_t virtual_size, struct err *err) warn_unused;
+
+/**
+ * images_layer_create() - a file on top of another of the same desktop's, durable on return
+ * @below: in overlays/, from now on not to be written to; NULL: an empty disk
+ * @virtual_size: bytes; 0: as below
+ */
+int images_layer_create(struct images *images, const char *file, const char *below,
+			int64_t virtual_size, struct err *err) warn_unused;
+
 /** images_overlay_delete() - idempotent */
 int images_overlay_delete(struct images *images, const char *file, struct err *err) warn_unused;
 /** images_overlay_allocated() - bytes on disk */
@@ -63,17 +82,29 @@ int images_overlay_allocated(struct images *images, const char *file, int64_t *r
 			     struct err *err) warn_unused;
 
 /**
- * images_chain_open() - descriptors of an overlay's chain for QEMU, top (read-write) first, the
- * rest read-only; headers are checked on these very descriptors
- * @ret_fds: room for QEMU_CHAIN_MAX; owned by the caller
+ * struct image_layer - one file of a chain
+ * @fd: -1 where only its measures were asked for
  */
-int images_chain_open(struct images *images, const char *overlay, int *ret_fds,
-		      uint8_t *ret_formats, size_t *ret_n, struct err *err) warn_unused;
-/** struct image_layer - one file of an image's chain */
 struct image_layer {
+	enum store_folder folder;
 	char file[128];
+	char node[QEMU_NODE_MAX + 1];
 	int64_t virtual_size, allocated; /* bytes */
+	int fd;
 };
+
+/**
+ * images_chain_open() - a disk of a desktop for QEMU, top (read-write) first, the rest read-only
+ * @file: in overlays/
+ * @image_id: the only image that the chain may lead to, or "" for none
+ * @ret: room for QEMU_CHAIN_MAX; images_chain_close() them
+ *
+ * Headers are checked on these very descriptors. QEMU can write to the top's: a chain that leads
+ * to another desktop's file or to another image is ERR_CORRUPT.
+ */
+int images_chain_open(struct images *images, const char *file, const char *image_id,
+		      struct image_layer *ret, size_t *ret_n, struct err *err) warn_unused;
+void images_chain_close(struct image_layer *layers, size_t n);
 
 /** images_chain() - the files that an image is made of, top first; @ret: room for QEMU_CHAIN_MAX */
 int images_chain(struct images *images, const struct db_image *image, struct image_layer *ret,

@@ -515,6 +515,7 @@ static int fill_import(struct import *import, const struct image_import *wanted,
 	import->publish = wanted->publish;
 	str_uuid_new(row->id);
 	row->state = DB_IMAGE_IMPORTING;
+	row->depth_max = DB_IMAGE_DEPTH_MAX;
 	row->created_at = str_now_ms();
 	snprintf(row->file, sizeof(row->file), "%s.qcow2", row->id);
 	snprintf(import->source_file, sizeof(import->source_file), "%s.source", row->id);

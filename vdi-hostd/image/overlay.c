@@ -1,7 +1,33 @@
+#include <ctype.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/mem.h"
 #include "vdi-hostd/image/private.h"
+
+void images_layer_file(const char *desktop_id, char ret[96])
+{
+	char random[9];
+
+	str_random_hex(random, 4);
+	snprintf(ret, 96, "%s-%s.qcow2", desktop_id, random);
+}
+
+/* the last digits of the name: of a layer's they hold all that is random in it */
+void images_node(const char *file, char ret[QEMU_NODE_MAX + 1])
+{
+	const char *end = strchr(file, '.');
+	size_t at = QEMU_NODE_MAX;
+
+	ret[at] = '\0';
+	for (const char *c = end ? end : file + strlen(file); c-- > file && at > 1;)
+		if (isdigit((unsigned char)*c) || islower((unsigned char)*c))
+			ret[--at] = *c;
+	ret[--at] = 'n';
+	memmove(ret, ret + at, QEMU_NODE_MAX + 1 - at);
+}
 
 int images_overlay_create(struct images *images, const struct db_image *image, const char *file,
 			  int64_t virtual_size, struct err *err)
@@ -14,7 +40,15 @@ int images_overlay_create(struct images *images, const struct db_image *image, c
 			       image->name, (long long)image->version);
 	if (virtual_size < 0)
 		return err_set_field(err, "size", "a disk cannot have less than no bytes");
-	return store_create_overlay(images->store, file, image->file, (uint64_t)virtual_size, err);
+	return store_create_overlay(images->store, file, STORE_IMAGES, image->file,
+				    (uint64_t)virtual_size, err);
+}
+
+int images_layer_create(struct images *images, const char *file, const char *below,
+			int64_t virtual_size, struct err *err)
+{
+	return store_create_overlay(images->store, file, STORE_OVERLAYS, below,
+				    (uint64_t)virtual_size, err);
 }
 
 int images_overlay_delete(struct images *images, const char *file, struct err *err)
@@ -27,48 +61,85 @@ int images_overlay_allocated(struct images *images, const char *file, int64_t *r
 	return store_allocated(images->store, STORE_OVERLAYS, file, ret, err);
 }
 
-int images_chain_open(struct images *images, const char *overlay, int *ret_fds,
-		      uint8_t *ret_formats, size_t *ret_n, struct err *err)
+/* Does each layer stand on what the rows say it may? */
+static int check_layers(struct images *images, const struct store_layer *layers, size_t n,
+			const char *image_id, struct err *err)
 {
-	struct store_layer layers[QEMU_CHAIN_MAX];
-	size_t n;
+	const struct db_image *image = NULL;
 
-	if (store_open_chain(images->store, STORE_OVERLAYS, overlay, O_RDWR, layers, QEMU_CHAIN_MAX,
-			     &n, err) < 0)
-		return -1;
 	for (size_t i = 0; i < n; i++) {
-		ret_fds[i] = layers[i].fd;
-		ret_formats[i] = QEMU_FILE_QCOW2;
+		const struct store_layer *layer = &layers[i];
+		bool ours;
+		if (layer->folder == STORE_OVERLAYS) {
+			ours = !image && strncmp(layer->file, layers[0].file, STR_UUID_LEN) == 0;
+		} else {
+			image = image_id[0] ? images_find(images, image_id, NULL) : NULL;
+			ours = layer->folder == STORE_IMAGES && image &&
+			       strcmp(image->file, layer->file) == 0;
+			image_id = image ? image->parent_id : "";
+		}
+		if (!ours)
+			return err_set(err, ERR_CORRUPT,
+				       "the disk %.60s leads to %.60s, which is no part of it; "
+				       "restore it from a backup or a snapshot",
+				       layers[0].file, layer->file);
 	}
-	*ret_n = n;
 	return 0;
 }
 
-int images_chain(struct images *images, const struct db_image *image, struct image_layer *ret,
-		 size_t *ret_n, struct err *err)
+static int measure(struct images *images, const struct store_layer *from, struct image_layer *to,
+		   struct err *err)
+{
+	*to = (struct image_layer){.folder = from->folder, .fd = from->fd};
+	memcpy(to->file, from->file, sizeof(to->file));
+	images_node(from->file, to->node);
+	to->virtual_size = (int64_t)from->header.virtual_size;
+	return store_allocated(images->store, from->folder, from->file, &to->allocated, err);
+}
+
+static int open_chain(struct images *images, enum store_folder folder, const char *file, int flags,
+		      const char *image_id, struct image_layer *ret, size_t *ret_n, struct err *err)
 {
 	struct store_layer layers[QEMU_CHAIN_MAX];
 	struct image_layer found[QEMU_CHAIN_MAX];
 	size_t n;
 
-	if (images_refuse_importing(image, err) < 0)
+	if (store_open_chain(images->store, folder, file, flags, layers, QEMU_CHAIN_MAX, &n, err) <
+	    0)
 		return -1;
-	if (store_open_chain(images->store, STORE_IMAGES, image->file, O_RDONLY, layers,
-			     QEMU_CHAIN_MAX, &n, err) < 0)
+	int result = check_layers(images, layers, n, image_id, err);
+	for (size_t i = 0; i < n && result == 0; i++)
+		result = measure(images, &layers[i], &found[i], err);
+	if (result < 0) {
+		store_close_chain(layers, n);
 		return -1;
-	int result = 0;
-	for (size_t i = 0; i < n && result == 0; i++) {
-		memcpy(found[i].file, layers[i].file, sizeof(found[i].file));
-		found[i].virtual_size = (int64_t)layers[i].header.virtual_size;
-		result = store_allocated(images->store, layers[i].folder, layers[i].file,
-					 &found[i].allocated, err);
 	}
-	store_close_chain(layers, n);
-	if (result == 0) {
-		memcpy(ret, found, n * sizeof(found[0]));
-		*ret_n = n;
-	}
-	return result;
+	memcpy(ret, found, n * sizeof(found[0]));
+	*ret_n = n;
+	return 0;
+}
+
+int images_chain_open(struct images *images, const char *file, const char *image_id,
+		      struct image_layer *ret, size_t *ret_n, struct err *err)
+{
+	return open_chain(images, STORE_OVERLAYS, file, O_RDWR, image_id, ret, ret_n, err);
+}
+
+void images_chain_close(struct image_layer *layers, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (layers[i].fd >= 0)
+			close(TAKE_FD(layers[i].fd));
+}
+
+int images_chain(struct images *images, const struct db_image *image, struct image_layer *ret,
+		 size_t *ret_n, struct err *err)
+{
+	if (images_refuse_importing(image, err) < 0 ||
+	    open_chain(images, STORE_IMAGES, image->file, O_RDONLY, image->id, ret, ret_n, err) < 0)
+		return -1;
+	images_chain_close(ret, *ret_n);
+	return 0;
 }
 
 int images_disk_free(struct images *images, int64_t *ret_free, int64_t *ret_total, struct err *err)

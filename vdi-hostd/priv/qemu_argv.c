@@ -67,6 +67,7 @@ static int check_scalars(const struct qemu_spec *spec, struct err *err)
 		{"audio", spec->audio, 0, 1},
 		{"clipboard", spec->clipboard, 0, 1},
 		{"file_transfer", spec->file_transfer, 0, 1},
+		{"incoming", spec->incoming, 0, 1},
 		{"n_disks", spec->n_disks, 0, QEMU_DISKS_MAX},
 		{"n_nics", spec->n_nics, 0, QEMU_NICS_MAX},
 	};
@@ -75,6 +76,16 @@ static int check_scalars(const struct qemu_spec *spec, struct err *err)
 			return -1;
 	if (!memchr(spec->name, '\0', sizeof(spec->name)) || !str_is_name(spec->name))
 		return err_set_field(err, "name", "the desktop's name is none");
+	return 0;
+}
+
+static int check_node(const char *node, struct err *err)
+{
+	size_t len = strnlen(node, QEMU_NODE_MAX + 1);
+
+	if (len == 0 || len > QEMU_NODE_MAX ||
+	    strspn(node, "abcdefghijklmnopqrstuvwxyz0123456789") != len || node[0] < 'a')
+		return err_set_field(err, "node", "a node's name is none");
 	return 0;
 }
 
@@ -89,7 +100,8 @@ static int check_disk(const struct qemu_disk *disk, bool *used, size_t n_fds, st
 		if (disk->format[level] == QEMU_FILE_RAW && level + 1u < disk->chain_len)
 			return err_set_field(err, "format",
 					     "a raw file can only be the base of a chain");
-		if (use_fd(used, n_fds, disk->fd[level], "disk", err) < 0)
+		if (check_node(disk->node[level], err) < 0 ||
+		    use_fd(used, n_fds, disk->fd[level], "disk", err) < 0)
 			return -1;
 	}
 	return 0;
@@ -97,13 +109,15 @@ static int check_disk(const struct qemu_disk *disk, bool *used, size_t n_fds, st
 
 static int check_boot_order(const struct qemu_spec *spec, struct err *err)
 {
+	uint8_t order[QEMU_DISKS_MAX + 1] = {spec->cdrom_boot};
+
 	for (size_t i = 0; i < spec->n_disks; i++)
+		order[i + 1] = spec->disks[i].boot_index;
+	for (size_t i = 0; i <= spec->n_disks; i++)
 		for (size_t k = 0; k < i; k++)
-			if (spec->disks[i].boot_index &&
-			    spec->disks[i].boot_index == spec->disks[k].boot_index)
+			if (order[i] && order[i] == order[k])
 				return err_set_field(err, "boot_index",
-						     "two disks have boot index %u",
-						     spec->disks[i].boot_index);
+						     "two drives have boot index %u", order[i]);
 	return 0;
 }
 
@@ -135,6 +149,9 @@ int qemu_spec_check(const struct qemu_spec *spec, size_t n_fds, struct err *err)
 	for (size_t i = 0; i < spec->n_disks; i++)
 		if (check_disk(&spec->disks[i], used, n_fds, err) < 0)
 			return -1;
+	if (spec->cdrom_fd != QEMU_NO_MEDIUM &&
+	    use_fd(used, n_fds, spec->cdrom_fd, "cdrom_fd", err) < 0)
+		return -1;
 	for (size_t i = 0; i < spec->n_nics; i++)
 		if (check_nic(&spec->nics[i], used, n_fds, err) < 0)
 			return -1;
@@ -282,17 +299,15 @@ static void push_usb(const struct qemu_spec *spec, struct argv *argv)
 	}
 }
 
-static void push_file(const struct qemu_disk *disk, size_t index, size_t level, int fd,
-		      struct argv *argv)
+static void push_file(const struct qemu_disk *disk, size_t level, int fd, struct argv *argv)
 {
 	static const char *const formats[] = {[QEMU_FILE_QCOW2] = "qcow2", [QEMU_FILE_RAW] = "raw"};
-	const char *read_only = level ? "true" : "false";
+	const char *read_only = level ? "true" : "false", *node = disk->node[level];
 	char backing[64] = "";
 
 	/* left out, QEMU would open whatever path the header names */
 	if (level + 1u < disk->chain_len)
-		snprintf(backing, sizeof(backing), ",\"backing\":\"disk%zu-%zu\"", index,
-			 level + 1);
+		snprintf(backing, sizeof(backing), ",\"backing\":\"%s\"", disk->node[level + 1]);
 	else if (disk->format[level] == QEMU_FILE_QCOW2)
 		snprintf(backing, sizeof(backing), ",\"backing\":null");
 
@@ -300,15 +315,15 @@ static void push_file(const struct qemu_disk *disk, size_t index, size_t level, 
 	argv_push(argv, "fd=%d,set=%d", fd, fd);
 	argv_push(argv, "-blockdev");
 	argv_push(argv,
-		  "{\"driver\":\"file\",\"node-name\":\"disk%zu-%zu-file\","
+		  "{\"driver\":\"file\",\"node-name\":\"%s-file\","
 		  "\"filename\":\"/dev/fdset/%d\",\"read-only\":%s,\"auto-read-only\":false,"
 		  "\"discard\":\"unmap\",\"cache\":{\"direct\":false}}",
-		  index, level, fd, read_only);
+		  node, fd, read_only);
 	argv_push(argv, "-blockdev");
 	argv_push(argv,
-		  "{\"driver\":\"%s\",\"node-name\":\"disk%zu-%zu\",\"file\":\"disk%zu-%zu-file\","
+		  "{\"driver\":\"%s\",\"node-name\":\"%s\",\"file\":\"%s-file\","
 		  "\"read-only\":%s,\"auto-read-only\":false,\"discard\":\"unmap\"%s}",
-		  formats[disk->format[level]], index, level, index, level, read_only, backing);
+		  formats[disk->format[level]], node, node, read_only, backing);
 }
 
 static void push_disk(const struct qemu_spec *spec, size_t index, const int *fds, struct argv *argv)
@@ -317,15 +332,41 @@ static void push_disk(const struct qemu_spec *spec, size_t index, const int *fds
 	char boot[32] = "";
 
 	for (size_t level = disk->chain_len; level-- > 0;)
-		push_file(disk, index, level, fds[disk->fd[level]], argv);
+		push_file(disk, level, fds[disk->fd[level]], argv);
 	if (disk->boot_index)
 		snprintf(boot, sizeof(boot), ",bootindex=%u", disk->boot_index);
 	argv_push(argv, "-device");
 	/* a full store pauses the guest instead of showing it errors */
 	argv_push(argv,
-		  "virtio-blk-pci,id=disk%zu,drive=disk%zu-0,werror=stop,rerror=stop%s,"
+		  "virtio-blk-pci,id=disk%zu,drive=%s,werror=stop,rerror=stop%s,"
 		  "bus=pcie.0,addr=0x%02zx",
-		  index, index, boot, SLOT_DISKS + index);
+		  index, disk->node[0], boot, SLOT_DISKS + index);
+}
+
+/* On the chip set's own SATA controller, which every guest can boot from. */
+static void push_cdrom(const struct qemu_spec *spec, const int *fds, struct argv *argv)
+{
+	char drive[32] = "", boot[32] = "";
+
+	if (spec->cdrom_fd != QEMU_NO_MEDIUM) {
+		int fd = fds[spec->cdrom_fd];
+		argv_push(argv, "-add-fd");
+		argv_push(argv, "fd=%d,set=%d", fd, fd);
+		argv_push(argv, "-blockdev");
+		argv_push(argv,
+			  "{\"driver\":\"file\",\"node-name\":\"medium0-file\","
+			  "\"filename\":\"/dev/fdset/%d\",\"read-only\":true,"
+			  "\"auto-read-only\":false}",
+			  fd);
+		argv_push(argv, "-blockdev");
+		argv_push(argv, "{\"driver\":\"raw\",\"node-name\":\"medium0\","
+				"\"file\":\"medium0-file\",\"read-only\":true}");
+		snprintf(drive, sizeof(drive), ",drive=medium0");
+	}
+	if (spec->cdrom_boot)
+		snprintf(boot, sizeof(boot), ",bootindex=%u", spec->cdrom_boot);
+	argv_push(argv, "-device");
+	argv_push(argv, "ide-cd,id=cdrom0,bus=ide.0%s%s", drive, boot);
 }
 
 static void push_nic(const struct qemu_spec *spec, size_t index, const int *fds, struct argv *argv)
@@ -369,10 +410,15 @@ void qemu_argv_build(const struct qemu_spec *spec, const char *binary, const int
 	push_screen(spec, ret);
 	for (size_t i = 0; i < spec->n_disks; i++)
 		push_disk(spec, i, fds, ret);
+	push_cdrom(spec, fds, ret);
 	for (size_t i = 0; i < spec->n_nics; i++)
 		push_nic(spec, i, fds, ret);
 	push_usb(spec, ret);
 	push_rest(ret);
+	if (spec->incoming) {
+		argv_push(ret, "-incoming");
+		argv_push(ret, "defer");
+	}
 }
 
 void argv_done(struct argv *argv)

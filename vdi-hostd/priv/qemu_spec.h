@@ -10,12 +10,13 @@
 
 #include "base/err.h"
 
-#define QEMU_DISKS_MAX  4
-#define QEMU_CHAIN_MAX  16 /* files in one backing chain */
-#define QEMU_NICS_MAX   8
-#define QEMU_CDROMS_MAX 2
-#define QEMU_FDS_MAX    96
-#define QEMU_NIC_USER   0xff /* in place of a tap: QEMU's user-mode network */
+#define QEMU_DISKS_MAX 4
+#define QEMU_CHAIN_MAX 16 /* files in one backing chain */
+#define QEMU_NICS_MAX  8
+#define QEMU_NODE_MAX  26 /* QEMU takes 31, and "-file" is appended */
+#define QEMU_FDS_MAX   96
+#define QEMU_NIC_USER  0xff /* in place of a tap: QEMU's user-mode network */
+#define QEMU_NO_MEDIUM 0xff /* in place of a descriptor: an empty CD drive */
 
 enum qemu_accel { QEMU_ACCEL_TCG = 1, QEMU_ACCEL_KVM };
 enum qemu_display { QEMU_DISPLAY_QXL = 1, QEMU_DISPLAY_VIRTIO_VGA, QEMU_DISPLAY_STD };
@@ -26,12 +27,16 @@ enum qemu_file_format { QEMU_FILE_QCOW2 = 1, QEMU_FILE_RAW };
  * @fd: for each file the index in the request's descriptor list; the top is open O_RDWR, the rest
  *      O_RDONLY (QEMU takes a descriptor only with the very access mode that it asks for)
  *
- * Disk D is device `diskD`; its file at level L (0 is the top) is node `diskD-L` on `diskD-L-file`.
+ * @node: what each file is called in QEMU: a letter, then [a-z0-9]; its protocol layer is
+ *        NODE-file. Files keep their names while layers come and go above and below them.
+ *
+ * Disk D is device `diskD`.
  */
 struct qemu_disk {
 	uint8_t chain_len;
 	uint8_t format[QEMU_CHAIN_MAX]; /* enum qemu_file_format */
 	uint8_t fd[QEMU_CHAIN_MAX];
+	char node[QEMU_CHAIN_MAX][QEMU_NODE_MAX + 1];
 	uint8_t boot_index; /* 0: not bootable */
 };
 
@@ -57,6 +62,11 @@ struct qemu_nic {
  * request; each is used exactly once. QEMU removes the paths of its sockets as it ends, where it
  * may (in rootless mode).
  *
+ * @cdrom_fd: index of an ISO image open O_RDONLY (node `medium0` on `medium0-file`), or
+ *            QEMU_NO_MEDIUM; the drive is there in either case, as device `cdrom0`
+ * @cdrom_boot: place in the boot order as of disks, 0: not bootable
+ * @incoming: wait for migrate-incoming instead of being a machine that was just switched on
+ *
  * Fixed ids: device `video`, chardevs `qmp` `agent` `console` `vdagent` `usbredirN`, devices
  * `usbN`, `balloon`, and spare root ports `spare0` to `spare3` for what is plugged in later.
  */
@@ -72,6 +82,8 @@ struct qemu_spec {
 	uint8_t audio;         /* bool */
 	uint8_t clipboard;     /* bool: copy and paste through the vdagent */
 	uint8_t file_transfer; /* bool */
+	uint8_t cdrom_fd, cdrom_boot;
+	uint8_t incoming; /* bool */
 	uint8_t n_disks, n_nics;
 	uint8_t qmp_fd, agent_fd, log_fd, console_fd;
 	struct qemu_disk disks[QEMU_DISKS_MAX];

@@ -32,7 +32,7 @@ static void test_overlay(void **state)
 	size_t n = 0;
 
 	make_image("base");
-	assert_int_equal(store_create_overlay(store, "one", "base", 0, &err), 0);
+	assert_int_equal(store_create_overlay(store, "one", STORE_IMAGES, "base", 0, &err), 0);
 	assert_int_equal(help_run("qemu-img check -q overlays/one"), 0);
 	assert_int_equal(help_run("qemu-img info overlays/one | "
 				  "grep -q 'backing file: ../images/base '"),
@@ -55,7 +55,7 @@ static void overlay_refused(const char *file, const char *image, uint64_t size, 
 	size_t before = help_count("overlays");
 	struct err err = {0};
 
-	assert_int_equal(store_create_overlay(store, file, image, size, &err), -1);
+	assert_int_equal(store_create_overlay(store, file, STORE_IMAGES, image, size, &err), -1);
 	if (err.code != code)
 		fail_msg("%s: %s", err_code_name(err.code), err.msg);
 	assert_int_equal(help_count("overlays"), before);
@@ -66,7 +66,9 @@ static void test_overlay_refused(void **state)
 {
 	struct err err = {0};
 
-	assert_int_equal(store_create_overlay(store, "big", "base", UINT64_C(4) << 30, &err), 0);
+	assert_int_equal(
+		store_create_overlay(store, "big", STORE_IMAGES, "base", UINT64_C(4) << 30, &err),
+		0);
 	overlay_refused("big", "base", 0, ERR_EXISTS);
 	overlay_refused("two", "gone", 0, ERR_NOT_FOUND);
 	overlay_refused("two", "base", 512, ERR_INVALID);

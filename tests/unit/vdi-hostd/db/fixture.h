@@ -92,7 +92,8 @@ static inline struct db_desktop a_desktop(const char *id, const char *name, int6
 	snprintf(row.id, sizeof(row.id), "%s", id);
 	snprintf(row.name, sizeof(row.name), "%s", name);
 	snprintf(row.image_id, sizeof(row.image_id), "image");
-	snprintf(row.overlay, sizeof(row.overlay), "%s.qcow2", id);
+	snprintf(row.disks[DB_DISK_SYSTEM].file, sizeof(row.disks[DB_DISK_SYSTEM].file), "%s.qcow2",
+		 id);
 	snprintf(row.mac, sizeof(row.mac), "52:54:00:00:00:%02x", (unsigned int)slot & 0xff);
 	return row;
 }

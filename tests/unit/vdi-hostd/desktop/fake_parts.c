@@ -215,14 +215,26 @@ int images_overlay_allocated(struct images *images, const char *file, int64_t *r
 	return 0;
 }
 
-int images_chain_open(struct images *images, const char *overlay, int *ret_fds,
-		      uint8_t *ret_formats, size_t *ret_n, struct err *err)
+void images_layer_file(const char *desktop_id, char ret[96])
+{
+	snprintf(ret, 96, "%s-01234567.qcow2", desktop_id);
+}
+
+int images_layer_create(struct images *images, const char *file, const char *below,
+			int64_t virtual_size, struct err *err)
+{
+	bench_of(images)->overlays++;
+	return 0;
+}
+
+int images_chain_open(struct images *images, const char *file, const char *image_id,
+		      struct image_layer *ret, size_t *ret_n, struct err *err)
 {
 	if (bench_of(images)->fail_chain)
 		return err_set(err, ERR_CORRUPT, "the disk is damaged");
 	for (int i = 0; i < 2; i++) {
-		ret_fds[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
-		ret_formats[i] = QEMU_FILE_QCOW2;
+		ret[i] = (struct image_layer){.fd = open("/dev/null", O_RDWR | O_CLOEXEC)};
+		snprintf(ret[i].node, sizeof(ret[i].node), "n%d", i);
 	}
 	*ret_n = 2;
 	return 0;

@@ -25,8 +25,7 @@ static void test_overlay(void **state)
 {
 	struct bench *bench = *state;
 	const struct db_image *base = make(bench);
-	int fds[QEMU_CHAIN_MAX];
-	uint8_t formats[QEMU_CHAIN_MAX];
+	struct image_layer layers[QEMU_CHAIN_MAX];
 	int64_t allocated = 0;
 	struct err err;
 	size_t n = 0;
@@ -39,33 +38,86 @@ static void test_overlay(void **state)
 	assert_int_equal(images_overlay_create(bench->images, base, "two", -1, &err), -1);
 	assert_int_equal(images_overlay_allocated(bench->images, "one", &allocated, &err), 0);
 	assert_true(allocated > 0);
-	assert_int_equal(images_chain_open(bench->images, "one", fds, formats, &n, &err), 0);
+	assert_int_equal(images_chain_open(bench->images, "one", base->id, layers, &n, &err), 0);
 	assert_int_equal(n, 2);
-	assert_int_equal(formats[0], QEMU_FILE_QCOW2);
-	assert_int_equal(fcntl(fds[0], F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDWR);
-	assert_int_equal(fcntl(fds[1], F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDONLY);
-	close(fds[0]);
-	close(fds[1]);
+	assert_string_equal(layers[0].node, "none");
+	assert_int_equal(layers[1].folder, STORE_IMAGES);
+	assert_int_equal(fcntl(layers[0].fd, F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDWR);
+	assert_int_equal(fcntl(layers[1].fd, F_GETFL) & (O_ACCMODE | O_NONBLOCK), O_RDONLY);
+	images_chain_close(layers, n);
+	assert_int_equal(layers[0].fd, -1);
 	assert_int_equal(images_overlay_delete(bench->images, "one", &err), 0);
 	assert_int_equal(images_overlay_delete(bench->images, "one", &err), 0);
-	assert_int_equal(images_chain_open(bench->images, "one", fds, formats, &n, &err), -1);
+	assert_int_equal(images_chain_open(bench->images, "one", base->id, layers, &n, &err), -1);
 	assert_int_equal(err.code, ERR_NOT_FOUND);
 }
 
 static void test_tampered_overlay(void **state)
 {
 	struct bench *bench = *state;
-	int fds[QEMU_CHAIN_MAX];
-	uint8_t formats[QEMU_CHAIN_MAX];
+	struct image_layer layers[QEMU_CHAIN_MAX];
+	const struct db_image *base = make(bench);
 	struct err err;
 	size_t n = 0;
 
-	assert_int_equal(images_overlay_create(bench->images, make(bench), "one", 0, &err), 0);
+	assert_int_equal(images_overlay_create(bench->images, base, "one", 0, &err), 0);
 	assert_int_equal(help_run("qemu-img rebase -u -f qcow2 -b /etc/passwd -F raw overlays/one"),
 			 0);
-	assert_int_equal(images_chain_open(bench->images, "one", fds, formats, &n, &err), -1);
+	assert_int_equal(images_chain_open(bench->images, "one", base->id, layers, &n, &err), -1);
 	assert_int_equal(err.code, ERR_CORRUPT);
 	assert_non_null(strstr(err.msg, "outside the store"));
+}
+
+#define A     "11111111-1111-4111-8111-111111111111"
+#define OTHER "22222222-2222-4222-8222-222222222222"
+
+/* QEMU can write to the top file's header: what it says there must not open other files */
+static void test_chain_stays_with_its_desktop(void **state)
+{
+	struct bench *bench = *state;
+	const struct db_image *base = make(bench);
+	const struct {
+		const char *backing, *file, *image_id;
+		int result;
+	} rows[] = {
+		{A "-0.qcow2", A "-1.qcow2", base->id, 0},
+		{A "-0.qcow2", A "-1.qcow2", "", -1},
+		{A "-0.qcow2", A "-1.qcow2", OTHER, -1},
+		{A "-0.qcow2", OTHER "-1.qcow2", base->id, -1},
+		{NULL, A "-1.qcow2", "", 0},
+	};
+	struct image_layer layers[QEMU_CHAIN_MAX];
+	struct err err;
+	size_t n = 0;
+
+	assert_int_equal(images_overlay_create(bench->images, base, A "-0.qcow2", 0, &err), 0);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		assert_int_equal(images_layer_create(bench->images, rows[i].file, rows[i].backing,
+						     rows[i].backing ? 0 : 4096, &err),
+				 0);
+		assert_int_equal(images_chain_open(bench->images, rows[i].file, rows[i].image_id,
+						   layers, &n, &err),
+				 rows[i].result);
+		if (rows[i].result < 0)
+			assert_int_equal(err.code, ERR_CORRUPT);
+		else
+			images_chain_close(layers, n);
+		assert_int_equal(images_overlay_delete(bench->images, rows[i].file, &err), 0);
+	}
+}
+
+static void test_names(void **state)
+{
+	char file[96], node[QEMU_NODE_MAX + 1], again[QEMU_NODE_MAX + 1];
+
+	images_layer_file(A, file);
+	images_node(file, node);
+	assert_int_equal(strlen(node), QEMU_NODE_MAX);
+	assert_int_equal(node[0], 'n');
+	assert_memory_equal(node + QEMU_NODE_MAX - 8, file + STR_UUID_LEN + 1, 8);
+	images_layer_file(A, file);
+	images_node(file, again);
+	assert_string_not_equal(node, again);
 }
 
 static void test_no_clones_of_retired_ones(void **state)
@@ -105,6 +157,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, bench_new, bench_free)
 		TEST(test_overlay),
 		TEST(test_tampered_overlay),
+		TEST(test_chain_stays_with_its_desktop),
+		TEST(test_names),
 		TEST(test_no_clones_of_retired_ones),
 		TEST(test_chain),
 	};

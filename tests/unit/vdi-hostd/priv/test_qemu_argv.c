@@ -99,9 +99,9 @@ static void test_real_qemu(void **state)
 		      "01020304-0506-0708-090a-0b0c0d0e0f10");
 	assert_answer(qmp, "{\"execute\":\"query-name\"}\n", "\"test-desktop\"");
 	assert_answer(qmp, "{\"execute\":\"query-spice\"}\n", "\"auth\": \"spice\"");
-	assert_answer(qmp, "{\"execute\":\"query-block\"}\n", "\"node-name\": \"disk0-0\"");
+	assert_answer(qmp, "{\"execute\":\"query-block\"}\n", "\"node-name\": \"top\"");
 	assert_answer(qmp, "{\"execute\":\"query-named-block-nodes\"}\n",
-		      "\"node-name\": \"disk0-1-file\"");
+		      "\"node-name\": \"base-file\"");
 	assert_answer(qmp, "{\"execute\":\"cont\"}\n", "return");
 	assert_answer(qmp, "{\"execute\":\"query-status\"}\n", "\"running\"");
 	assert_answer(qmp, "{\"execute\":\"query-chardev\"}\n", "\"console\"");
@@ -241,6 +241,12 @@ static void test_check(void **state)
 	REFUSE(spec.disks[0].format[0] = QEMU_FILE_RAW, "format");
 	REFUSE(spec.disks[0].fd[1] = GUEST_TOP, "disk");
 	REFUSE(spec.disks[0].chain_len = 1, "n_fds");
+	REFUSE(strcpy(spec.disks[0].node[0], ""), "node");
+	REFUSE(strcpy(spec.disks[0].node[0], "a,b"), "node");
+	REFUSE(strcpy(spec.disks[0].node[1], "0a"), "node");
+	REFUSE(memset(spec.disks[0].node[1], 'a', QEMU_NODE_MAX + 1), "node");
+	REFUSE(spec.cdrom_fd = GUEST_TOP, "cdrom_fd");
+	REFUSE(spec.incoming = 2, "incoming");
 	REFUSE(spec.nics[0].mac[0] = 1, "mac");
 	REFUSE(memset(spec.nics[0].mac, 0, 6), "mac");
 	REFUSE(spec.nics[0].tap_fd = GUEST_FDS, "tap_fd");
@@ -270,13 +276,19 @@ static void test_largest(void **state)
 		spec.disks[i] = (struct qemu_disk){.chain_len = QEMU_CHAIN_MAX,
 						   .boot_index = (uint8_t)(i + 1)};
 		memset(spec.disks[i].format, QEMU_FILE_QCOW2, QEMU_CHAIN_MAX);
-		for (size_t k = 0; k < QEMU_CHAIN_MAX; k++)
+		for (size_t k = 0; k < QEMU_CHAIN_MAX; k++) {
 			spec.disks[i].fd[k] = next++;
+			snprintf(spec.disks[i].node[k], sizeof(spec.disks[i].node[k]), "n%zu%.*zu",
+				 i, QEMU_NODE_MAX - 2, k);
+		}
 	}
 	for (size_t i = 0; i < QEMU_NICS_MAX; i++) {
 		spec.nics[i] = spec.nics[0];
 		spec.nics[i].tap_fd = next++;
 	}
+	spec.cdrom_fd = next++;
+	spec.cdrom_boot = QEMU_DISKS_MAX + 1;
+	spec.incoming = 1;
 	for (int i = 0; i < QEMU_FDS_MAX; i++)
 		numbers[i] = i + 3;
 	if (qemu_spec_check(&spec, next, &err) < 0)
@@ -286,11 +298,14 @@ static void test_largest(void **state)
 	assert_null(argv.arg[argv.n]);
 	argv_done(&argv);
 
+	spec.cdrom_boot = spec.disks[0].boot_index;
+	assert_refused(&spec, next, "boot_index");
+	spec.cdrom_boot = 0;
 	spec.disks[3].boot_index = spec.disks[0].boot_index;
 	assert_refused(&spec, next, "boot_index");
 }
 
-/* node names may have 31 characters, and each has to be there once */
+/* each file names the one below it, and the last says that there is none */
 static void test_node_names(void **state)
 {
 	const struct guest *guest = *state;
@@ -300,7 +315,7 @@ static void test_node_names(void **state)
 
 	qemu_argv_build(&guest->req.u.qemu, "/usr/bin/qemu", numbers, &argv);
 	for (size_t i = 0; i < argv.n; i++) {
-		with_backing += strstr(argv.arg[i], "\"backing\":\"disk0-1\"") != NULL;
+		with_backing += strstr(argv.arg[i], "\"backing\":\"base\"") != NULL;
 		without += strstr(argv.arg[i], "\"backing\":null") != NULL;
 	}
 	assert_int_equal(with_backing, 1);
