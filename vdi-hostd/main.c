@@ -21,6 +21,7 @@
 #include "vdi-hostd/config.h"
 #include "vdi-hostd/db/job.h"
 #include "vdi-hostd/desktop/desktop.h"
+#include "vdi-hostd/disk/disk.h"
 #include "vdi-hostd/host_info.h"
 #include "vdi-hostd/notify.h"
 
@@ -207,6 +208,7 @@ static void stop(struct daemon *daemon, int status)
 	api_server_free(TAKE_PTR(daemon->server));
 	broker_free(TAKE_PTR(host->broker));
 	desktops_free(TAKE_PTR(host->desktops));
+	disks_free(TAKE_PTR(host->disks));
 	networks_free(TAKE_PTR(host->networks));
 	images_free(TAKE_PTR(host->images));
 	jobs_free(TAKE_PTR(host->jobs));
@@ -273,11 +275,18 @@ static void open_api(struct daemon *daemon)
 	notify_state("READY=1");
 }
 
-static void on_desktops_reconciled(void *data)
+static void on_disks_reconciled(void *data)
 {
 	struct daemon *daemon = data;
 	if (!daemon->stopping)
 		open_api(daemon);
+}
+
+static void on_desktops_reconciled(void *data)
+{
+	struct daemon *daemon = data;
+	if (!daemon->stopping)
+		disks_reconcile(daemon->host.disks, on_disks_reconciled, daemon);
 }
 
 static void on_networks_reconciled(void *data)
@@ -340,7 +349,17 @@ static int assemble(struct daemon *daemon, const struct priv_config *priv_config
 		.port = (int)config->spice_port,
 		.ticket_ttl_s = config->ticket_ttl_s,
 	};
-	if (desktops_new(&env, &host->desktops, err) < 0 ||
+	if (desktops_new(&env, &host->desktops, err) < 0)
+		return -1;
+	const struct disks_env disks = {
+		.loop = &daemon->loop,
+		.db = host->db,
+		.priv = host->priv,
+		.jobs = host->jobs,
+		.images = host->images,
+		.desktops = host->desktops,
+	};
+	if (disks_new(&disks, &host->disks, err) < 0 ||
 	    broker_new(&daemon->loop, host->desktops, &broker, &host->broker, err) < 0)
 		return -1;
 	daemon->info.spice_port = broker_port(host->broker);

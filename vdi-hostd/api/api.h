@@ -66,6 +66,7 @@ struct api_host {
 	struct images *images;
 	struct networks *networks;
 	struct desktops *desktops;
+	struct disks *disks;
 	struct broker *broker;
 	const struct config *config;
 	const struct host_info *info;

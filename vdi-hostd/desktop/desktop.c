@@ -43,6 +43,7 @@ void desktop_remove(struct desktop *desktop)
 	struct desktops *all = desktop->all;
 	plan_drop(TAKE_PTR(desktop->plan));
 	desktop_monitor_close(desktop);
+	desktop_work_end(desktop);
 	desktop_process_release(desktop);
 	desktop_retry_stop(desktop);
 	if (desktop->tap_fd >= 0)

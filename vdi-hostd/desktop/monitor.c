@@ -28,7 +28,14 @@ void desktop_retry_after(struct desktop *desktop, uint64_t ms, uv_timer_cb cb)
 
 void desktop_monitor_close(struct desktop *desktop)
 {
-	qmp_close(TAKE_PTR(desktop->qmp));
+	struct qmp *qmp = TAKE_PTR(desktop->qmp);
+	struct err err;
+	if (!qmp)
+		return;
+	qmp_close(qmp);
+	err_set(&err, desktop->all->closing ? ERR_CANCELLED : ERR_UNAVAILABLE,
+		"the QEMU of desktop '%s' is gone, or does not answer", desktop->row.name);
+	desktop_work_gone(desktop, &err);
 }
 
 int desktop_monitor_connect(struct desktop *desktop, uint64_t deadline_ms, struct err *err)
@@ -149,6 +156,7 @@ static void on_event(struct qmp *qmp, void *owner, const char *name, json_t *dat
 		on_io_error(desktop, data);
 	else if (strcmp(name, "GUEST_PANICKED") == 0)
 		desktop_set_state(desktop, desktop->state, "the guest's kernel panicked");
+	desktop_work_event(desktop, name, data);
 }
 
 const struct qmp_ops desktop_monitor_ops = {

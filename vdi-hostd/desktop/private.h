@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "base/plan.h"
 #include "base/proc.h"
-#include "vdi-hostd/desktop/desktop.h"
+#include "vdi-hostd/desktop/operation.h"
 
 #define DESKTOP_LOG_TAIL 4096
 
@@ -23,6 +23,9 @@ struct desktop {
 	int64_t timeout_s;
 	bool force;    /* stop without asking the guest */
 	bool spawning; /* the answer to a spawn is under way */
+
+	struct desktop_work work; /* with a `what` while there is any */
+	bool work_opened;         /* it was told that QEMU is there */
 
 	/* the process, while there is one */
 	int pidfd;
@@ -57,11 +60,11 @@ void desktop_forget(struct desktop *desktop);
 void desktop_set_state(struct desktop *desktop, enum desktop_state state, const char *reason);
 /** desktop_tell() - send the event of a change of state; @was: the old one, "new" or "deleted" */
 void desktop_tell(struct desktop *desktop, const char *was);
-int desktop_save(struct desktop *desktop, struct err *err) warn_unused;
-/** desktop_begin() - claim the desktop for one operation; ERR_BUSY if it has one */
-int desktop_begin(struct desktop *desktop, desktop_cb cb, void *data, struct err *err) warn_unused;
-/** desktop_end() - the operation is over: tell who asked */
-void desktop_end(struct desktop *desktop, const struct err *err);
+
+/* work.c: long work on its disks */
+/** desktop_work_event(), desktop_work_gone() - tell whoever works on the disks; nobody is fine */
+void desktop_work_event(struct desktop *desktop, const char *name, json_t *event);
+void desktop_work_gone(struct desktop *desktop, const struct err *err);
 
 /* paths.c: names that derive from the slot */
 enum desktop_file {
