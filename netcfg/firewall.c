@@ -136,7 +136,7 @@ static int table_exists(bool *ret, struct err *err)
 struct names {
 	const char *bridge;
 	char address[INET_ADDRSTRLEN];
-	char net[INET_ADDRSTRLEN + 3];
+	char net[NETCFG_ADDR_TEXT_MAX];
 };
 
 static void text_expand(FILE *out, const char *template, const struct names *names)
@@ -190,14 +190,17 @@ int netcfg_firewall_has(struct netcfg *netcfg, const char *bridge, bool *ret, st
 int netcfg_firewall_ensure(struct netcfg *netcfg, const struct netcfg_firewall *network,
 			   struct err *err)
 {
-	if (netcfg_name_check("bridge", network->bridge, err) < 0 ||
-	    netcfg_subnet_check(network->address, network->prefix, err) < 0)
+	if (netcfg_name_check("bridge", network->bridge, err) < 0)
+		return -1;
+	const struct netcfg_addr *own = &network->addresses[0];
+	if (network->n_addresses != 1 || own->family != AF_INET)
+		return err_set(err, ERR_UNSUPPORTED, "firewall: one IPv4 address, so far");
+	if (netcfg_subnet_check(own, err) < 0)
 		return -1;
 	struct names names = {.bridge = network->bridge};
-	struct in_addr net = {network->address.s_addr & htonl(netcfg_mask(network->prefix))};
-	inet_ntop(AF_INET, &net, names.address, sizeof(names.address));
-	snprintf(names.net, sizeof(names.net), "%s/%u", names.address, network->prefix);
-	inet_ntop(AF_INET, &network->address, names.address, sizeof(names.address));
+	const struct netcfg_addr net = netcfg_addr_network(own);
+	netcfg_addr_format(&net, names.net);
+	inet_ntop(AF_INET, &own->v4, names.address, sizeof(names.address));
 	const char *of_kind = NULL;
 	switch (network->kind) {
 	case NETCFG_FIREWALL_NAT:
@@ -205,6 +208,9 @@ int netcfg_firewall_ensure(struct netcfg *netcfg, const struct netcfg_firewall *
 		break;
 	case NETCFG_FIREWALL_ISOLATED:
 		of_kind = "";
+		break;
+	case NETCFG_FIREWALL_ROUTED:
+	case NETCFG_FIREWALL_BRIDGED:
 		break;
 	}
 	if (!of_kind)

@@ -1,16 +1,25 @@
 /*
- * The firewall, in one nftables table of our own: `table inet vdi-hostd`. Each network has chains
- * of its own, reached over verdict maps keyed by the bridge's name, so that a change to one network
- * touches nothing of the others; each change is one transaction that happens wholly or not at all.
- * Other tables are never read or written.
+ * The firewall, in two nftables tables of our own. Other tables are never read or written.
  *
- * What guests may do:
+ * `table inet vdi-hostd`: what leaves a network, what reaches the host, NAT and port forwards
+ * (firewall.h, forward.h). `table bridge vdi-hostd`: what a NIC may send and receive at all, also
+ * between the desktops of one bridge: anti-spoofing (nic.h) and firewall groups (group.h). Each
+ * change is one transaction that happens wholly or not at all.
  *
- *  - nat: open connections to anywhere but our other networks, as the host (masquerade); only
- *    answers come back. Source addresses outside of the network are dropped.
- *  - isolated: talk to each other; nothing is forwarded.
- *  - both: ask the host for DHCP (UDP 67), DNS on the bridge's address (53), ICMP echo, and answer
- *    connections that the host opened. All else to the host is dropped. No IPv6 passes.
+ * What guests of a network may do:
+ *
+ *  - nat: open connections to anywhere but our other networks, as the host (masquerade, IPv4 and
+ *    IPv6); only answers come back, and what a port forward lets in. Source addresses outside of
+ *    the network are dropped.
+ *  - routed: the same without masquerade, and others may open connections to it; the routers around
+ *    must know the way.
+ *  - isolated: talk to each other; nothing is forwarded but port forwards.
+ *  - bridged: a port of the bridge is an uplink; the host forwards nothing for it, and its services
+ *    are guarded by the host's own firewall, as before (a bridge that has the host's address is how
+ *    the administrator comes in).
+ *  - all but bridged: ask the host for DHCP, DHCPv6, DNS, ICMP echo, what neighbour discovery
+ *    needs, and what @openings say; answer connections that the host opened. All else to the host
+ *    is dropped.
  *
  * Living with other tables: in nftables a packet passes only if no table drops it. Docker sets the
  * FORWARD policy of its own table to drop, and firewalld refuses DHCP in its default zone; ours
@@ -22,28 +31,48 @@
 
 #include "netcfg/netcfg.h"
 
-#define NETCFG_FIREWALL_TABLE "vdi-hostd"
+#define NETCFG_FIREWALL_TABLE        "vdi-hostd"
+#define NETCFG_FIREWALL_ADDRS_MAX    4
+#define NETCFG_FIREWALL_OPENINGS_MAX 16
 
-enum netcfg_firewall_kind { NETCFG_FIREWALL_NAT = 1, NETCFG_FIREWALL_ISOLATED };
+enum netcfg_firewall_kind {
+	NETCFG_FIREWALL_NAT = 1,
+	NETCFG_FIREWALL_ISOLATED,
+	NETCFG_FIREWALL_ROUTED,
+	NETCFG_FIREWALL_BRIDGED,
+};
+
+/* icmp is ICMP for IPv4 and ICMPv6 for IPv6 */
+enum netcfg_protocol { NETCFG_PROTOCOL_ANY, NETCFG_TCP, NETCFG_UDP, NETCFG_ICMP };
+
+/* struct netcfg_opening - a service of the host that guests may use; tcp or udp, first <= last */
+struct netcfg_opening {
+	enum netcfg_protocol protocol;
+	uint16_t port_first, port_last;
+};
 
 /**
  * struct netcfg_firewall - one network
- * @bridge:  its bridge, which need not exist yet
- * @address: the bridge's own address (network byte order)
- * @prefix:  8 to 30
+ * @bridge:    its bridge, which need not exist yet
+ * @addresses: the bridge's own, with the networks' prefixes; none for kind bridged
+ * @openings:  what guests may reach on the host besides DHCP and DNS
  */
 struct netcfg_firewall {
 	const char *bridge;
 	enum netcfg_firewall_kind kind;
-	struct in_addr address;
-	unsigned int prefix;
+	struct netcfg_addr addresses[NETCFG_FIREWALL_ADDRS_MAX];
+	unsigned int n_addresses;
+	struct netcfg_opening openings[NETCFG_FIREWALL_OPENINGS_MAX];
+	unsigned int n_openings;
 };
 
 /**
  * netcfg_firewall_ensure() - the rules of one network are as @network says
  *
- * Makes the table where it is missing. For kind nat also enables net.ipv4.ip_forward, which is
- * never disabled again: something else on the host may rely on it by then.
+ * Makes the tables where they are missing. For kinds nat and routed also enables forwarding in the
+ * kernel (of the families that @addresses have), which is never disabled again: something else on
+ * the host may rely on it by then. Enabling it for IPv6 makes links stop hearing router
+ * advertisements; those with accept_ra = 1 that have a default route by one are set to 2 first.
  * Errors: ERR_UNSUPPORTED without nftables, ERR_DENIED, ERR_IO (nft's own words).
  */
 int netcfg_firewall_ensure(struct netcfg *netcfg, const struct netcfg_firewall *network,
@@ -51,10 +80,10 @@ int netcfg_firewall_ensure(struct netcfg *netcfg, const struct netcfg_firewall *
 
 /**
  * netcfg_firewall_delete() - nothing of that bridge's network is left; nothing there is fine
- * The table goes with its last network.
+ * The tables go with the last network.
  */
 int netcfg_firewall_delete(struct netcfg *netcfg, const char *bridge, struct err *err) warn_unused;
 
-/** netcfg_firewall_has() - are there rules for that bridge? */
+/** netcfg_firewall_has() - are there rules for that bridge, and the frame that leads to them? */
 int netcfg_firewall_has(struct netcfg *netcfg, const char *bridge, bool *ret,
 			struct err *err) warn_unused;

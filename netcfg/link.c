@@ -1,327 +1,284 @@
 #include "netcfg/link.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/if_link.h>
-#include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
-#include <netlink/addr.h>
-#include <netlink/cache.h>
-#include <netlink/errno.h>
-#include <netlink/msg.h>
-#include <netlink/route/addr.h>
-#include <netlink/route/link.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 #include "base/mem.h"
 #include "netcfg/internal.h"
 
-static void msg_freep(struct nl_msg **msg)
+#ifndef RTEXT_FILTER_SKIP_STATS
+#define RTEXT_FILTER_SKIP_STATS (1 << 3)
+#endif
+
+#define VETH_INFO_PEER 1 /* linux/veth.h */
+
+static void text_copy(char *ret, size_t size, const struct nlattr *attr)
 {
-	nlmsg_free(*msg);
+	if (attr)
+		snprintf(ret, size, "%.*s", (int)nla_len(attr), (const char *)nla_data(attr));
 }
 
-static void addr_putp(struct rtnl_addr **addr)
+static uint8_t flag_of(struct nlattr *attr)
 {
-	rtnl_addr_put(*addr);
+	return attr && nla_len(attr) >= 1 ? nla_get_u8(attr) : 0;
 }
 
-static void nl_addr_putp(struct nl_addr **addr)
+static void port_parse(struct nlattr *data, struct netcfg_link *ret)
 {
-	nl_addr_put(*addr);
+	struct nlattr *attr[IFLA_BRPORT_MAX + 1];
+	if (nla_parse_nested(attr, IFLA_BRPORT_MAX, data, NULL) < 0)
+		return;
+	ret->isolated = flag_of(attr[IFLA_BRPORT_ISOLATED]);
+	ret->hairpin = flag_of(attr[IFLA_BRPORT_MODE]);
+	ret->learning = flag_of(attr[IFLA_BRPORT_LEARNING]);
+	ret->flood = flag_of(attr[IFLA_BRPORT_UNICAST_FLOOD]);
 }
 
-/* A fixed address of the locally administered kind out of the name (FNV-1a). */
-static void mac_of_name(const char *name, uint8_t mac[6])
+static void info_parse(struct nlattr *info, struct netcfg_link *ret)
 {
-	uint64_t hash = 0xcbf29ce484222325;
-	for (; *name; name++)
-		hash = (hash ^ (uint8_t)*name) * 0x100000001b3;
-	mac[0] = 0x02;
-	for (int i = 1; i < 6; i++)
-		mac[i] = (uint8_t)(hash >> (8 * i));
+	struct nlattr *attr[IFLA_INFO_MAX + 1];
+	if (nla_parse_nested(attr, IFLA_INFO_MAX, info, NULL) < 0)
+		return;
+	text_copy(ret->kind, sizeof(ret->kind), attr[IFLA_INFO_KIND]);
+	char master[16] = "";
+	text_copy(master, sizeof(master), attr[IFLA_INFO_SLAVE_KIND]);
+	if (attr[IFLA_INFO_SLAVE_DATA] && strcmp(master, "bridge") == 0)
+		port_parse(attr[IFLA_INFO_SLAVE_DATA], ret);
 }
 
-/* One RTM_*LINK request; attributes follow by nla_put(). NULL only without memory. */
-static struct nl_msg *link_msg(int type, int flags, int index, unsigned int up)
+static void counters_parse(struct nlattr *attr, struct netcfg_counters *ret)
 {
-	struct nl_msg *msg = nlmsg_alloc_simple(type, flags);
-	struct ifinfomsg head = {
-		.ifi_family = AF_UNSPEC, .ifi_index = index, .ifi_flags = up, .ifi_change = up};
-	if (msg && nlmsg_append(msg, &head, sizeof(head), NLMSG_ALIGNTO) < 0) {
-		nlmsg_free(msg);
-		return NULL;
-	}
-	return msg;
+	struct rtnl_link_stats64 stats;
+	/* older kernels tell fewer of them; those used here always were there */
+	const size_t known = offsetof(struct rtnl_link_stats64, multicast);
+	if (nla_len(attr) < (int)known)
+		return;
+	memcpy(&stats, nla_data(attr), known);
+	*ret = (struct netcfg_counters){.rx_bytes = stats.rx_bytes,
+					.tx_bytes = stats.tx_bytes,
+					.rx_packets = stats.rx_packets,
+					.tx_packets = stats.tx_packets,
+					.rx_dropped = stats.rx_dropped,
+					.tx_dropped = stats.tx_dropped};
 }
 
-/* Send, free, wait for the kernel's verdict: 0 or negative NLE_*. */
-static int link_send(struct netcfg *netcfg, struct nl_msg **msg)
+bool netcfg_link_parse(struct nlmsghdr *answer, struct netcfg_link *ret)
 {
-	int nle = nl_send_sync(netcfg->sock, *msg);
-	*msg = NULL; /* freed by nl_send_sync(), also on failure */
-	return nle;
+	struct nlattr *attr[IFLA_MAX + 1];
+	const struct ifinfomsg *head = nlmsg_data(answer);
+	memset(ret, 0, sizeof(*ret));
+	if (answer->nlmsg_type != RTM_NEWLINK ||
+	    nlmsg_parse(answer, sizeof(*head), attr, IFLA_MAX, NULL) < 0 || !attr[IFLA_IFNAME])
+		return false;
+	ret->index = head->ifi_index;
+	ret->up = head->ifi_flags & IFF_UP;
+	ret->loopback = head->ifi_flags & IFF_LOOPBACK;
+	text_copy(ret->name, sizeof(ret->name), attr[IFLA_IFNAME]);
+	ret->carrier = flag_of(attr[IFLA_CARRIER]);
+	if (attr[IFLA_MASTER])
+		ret->master = (int)nla_get_u32(attr[IFLA_MASTER]);
+	if (attr[IFLA_LINK])
+		ret->lower = (int)nla_get_u32(attr[IFLA_LINK]);
+	if (attr[IFLA_MTU])
+		ret->mtu = nla_get_u32(attr[IFLA_MTU]);
+	if (attr[IFLA_ADDRESS] && nla_len(attr[IFLA_ADDRESS]) == (int)sizeof(ret->mac))
+		memcpy(ret->mac, nla_data(attr[IFLA_ADDRESS]), sizeof(ret->mac));
+	if (attr[IFLA_LINKINFO])
+		info_parse(attr[IFLA_LINKINFO], ret);
+	if (attr[IFLA_STATS64])
+		counters_parse(attr[IFLA_STATS64], &ret->counters);
+	return true;
+}
+
+static void link_store(void *data, struct nlmsghdr *answer)
+{
+	struct netcfg_link link;
+	if (netcfg_link_parse(answer, &link))
+		memcpy(data, &link, sizeof(link));
+}
+
+/* @name or, where that is NULL, @index; 0 or an errno */
+static int link_load(struct netcfg *netcfg, const char *name, int index, uint32_t mask,
+		     struct netcfg_link *ret)
+{
+	const struct ifinfomsg head = {.ifi_family = AF_UNSPEC, .ifi_index = index};
+	struct nl_msg *msg = netcfg_msg(RTM_GETLINK, 0, &head, sizeof(head));
+	if (name)
+		netcfg_put_str(msg, IFLA_IFNAME, name);
+	if (mask)
+		netcfg_put_u32(msg, IFLA_EXT_MASK, mask);
+	struct netcfg_link found = {0};
+	int sys = netcfg_ask(netcfg->sock, msg, link_store, &found);
+	if (sys == 0 && found.index == 0)
+		sys = ENODEV;
+	if (sys == 0)
+		*ret = found;
+	return sys;
 }
 
 int netcfg_link_get(struct netcfg *netcfg, const char *name, struct netcfg_link *ret,
 		    struct err *err)
 {
-	if (netcfg_name_check("link", name, err) < 0)
+	struct netcfg_link link, master;
+	if (netcfg_uplink_check("link", name, err) < 0)
 		return -1;
-	struct rtnl_link *link = NULL;
-	int nle = rtnl_link_get_kernel(netcfg->sock, 0, name, &link);
-	if (nle < 0)
-		return netcfg_err_nl(err, nle, "cannot look up link %s", name);
-	struct netcfg_link found = {.index = rtnl_link_get_ifindex(link),
-				    .up = rtnl_link_get_flags(link) & IFF_UP,
-				    .carrier = rtnl_link_get_carrier(link),
-				    .master = rtnl_link_get_master(link),
-				    .mtu = rtnl_link_get_mtu(link)};
-	const char *kind = rtnl_link_get_type(link);
-	snprintf(found.kind, sizeof(found.kind), "%s", kind ? kind : "");
-	struct nl_addr *mac = rtnl_link_get_addr(link);
-	if (mac && nl_addr_get_len(mac) == sizeof(found.mac))
-		memcpy(found.mac, nl_addr_get_binary_addr(mac), sizeof(found.mac));
-	rtnl_link_put(link);
-	*ret = found;
+	int sys = link_load(netcfg, name, 0, 0, &link);
+	if (sys != 0)
+		return netcfg_err_sys(err, sys, "cannot look up link %s", name);
+	/* one that has gone by now leaves the name empty */
+	if (link.master &&
+	    link_load(netcfg, NULL, link.master, RTEXT_FILTER_SKIP_STATS, &master) == 0)
+		memcpy(link.master_name, master.name, sizeof(link.master_name));
+	*ret = link;
 	return 0;
 }
 
-/* Like netcfg_link_get(), but a missing link is no error: @ret->index is 0 then. */
-static int link_find(struct netcfg *netcfg, const char *name, const char *kind,
+int netcfg_link_find(struct netcfg *netcfg, const char *name, const char *kind,
 		     struct netcfg_link *ret, struct err *err)
 {
-	struct err why = {0};
-	*ret = (struct netcfg_link){0};
-	if (netcfg_link_get(netcfg, name, ret, &why) < 0) {
-		if (why.code == ERR_NOT_FOUND)
-			return 0;
-		if (err)
-			*err = why;
-		return -1;
-	}
-	if (kind && strcmp(ret->kind, kind) != 0)
+	struct netcfg_link link = {0};
+	int sys = link_load(netcfg, name, 0, RTEXT_FILTER_SKIP_STATS, &link);
+	if (sys != 0 && sys != ENODEV)
+		return netcfg_err_sys(err, sys, "cannot look up link %s", name);
+	if (sys == 0 && kind && strcmp(link.kind, kind) != 0)
 		return err_set(err, ERR_CONFLICT,
-			       "link %s is of kind \"%s\", not \"%s\": rename it", name, ret->kind,
+			       "link %s is of kind \"%s\", not \"%s\": rename it", name, link.kind,
 			       kind);
+	*ret = link;
 	return 0;
 }
 
 int netcfg_link_exists(struct netcfg *netcfg, const char *name, bool *ret, struct err *err)
 {
 	struct netcfg_link link;
-	if (link_find(netcfg, name, NULL, &link, err) < 0)
+	if (netcfg_uplink_check("link", name, err) < 0 ||
+	    netcfg_link_find(netcfg, name, NULL, &link, err) < 0)
 		return -1;
 	*ret = link.index != 0;
 	return 0;
 }
 
-static int link_delete(struct netcfg *netcfg, const char *name, const char *kind, struct err *err)
+/* ---- all of them ---- */
+
+struct links {
+	struct netcfg_link *link;
+	size_t n, room;
+};
+
+static void links_store(void *data, struct nlmsghdr *answer)
 {
+	struct links *links = data;
 	struct netcfg_link link;
-	if (link_find(netcfg, name, kind, &link, err) < 0)
+	if (!netcfg_link_parse(answer, &link))
+		return;
+	if (links->n == links->room) {
+		links->room = links->room ? 2 * links->room : 32;
+		links->link = mem_realloc(links->link, links->room, sizeof(*links->link));
+	}
+	links->link[links->n++] = link;
+}
+
+static void links_name_masters(struct links *links)
+{
+	for (size_t i = 0; i < links->n; i++)
+		for (size_t k = 0; links->link[i].master && k < links->n; k++)
+			if (links->link[k].index == links->link[i].master)
+				memcpy(links->link[i].master_name, links->link[k].name,
+				       sizeof(links->link[i].master_name));
+}
+
+int netcfg_links_each(struct netcfg *netcfg, int (*cb)(void *data, const struct netcfg_link *link),
+		      void *data, struct err *err)
+{
+	const struct ifinfomsg head = {.ifi_family = AF_UNSPEC};
+	struct links links = {0};
+	int sys;
+	do {
+		links.n = 0;
+		sys = netcfg_ask(netcfg->sock,
+				 netcfg_msg(RTM_GETLINK, NLM_F_DUMP, &head, sizeof(head)),
+				 links_store, &links);
+	} while (sys == EINTR);
+	_cleanup_free_ struct netcfg_link *owned = links.link;
+	if (sys != 0)
+		return netcfg_err_sys(err, sys, "cannot list the links");
+	links_name_masters(&links);
+	for (size_t i = 0; i < links.n; i++)
+		if (cb(data, &owned[i]) != 0)
+			break;
+	return 0;
+}
+
+/* ---- changes ---- */
+
+int netcfg_link_set_up(struct netcfg *netcfg, const char *name, bool up, struct err *err)
+{
+	struct netcfg_batch batch = {.n = 0};
+	char subject[40];
+	if (netcfg_name_check("link", name, err) < 0)
+		return -1;
+	snprintf(subject, sizeof(subject), "link %s", name);
+	struct nl_msg *msg = netcfg_link_add(&batch, up ? "bring it up" : "bring it down",
+					     RTM_NEWLINK, 0, 0, up ? IFF_UP : 0, IFF_UP);
+	netcfg_put_str(msg, IFLA_IFNAME, name);
+	return netcfg_batch_send(netcfg, &batch, subject, NULL, err);
+}
+
+int netcfg_link_delete(struct netcfg *netcfg, const char *name, const char *kind, struct err *err)
+{
+	/* a tap whose holder ended meanwhile is gone by itself */
+	static const int gone[] = {ENODEV, 0};
+	struct netcfg_link link;
+	struct netcfg_batch batch = {.n = 0};
+	char subject[40];
+	if (netcfg_name_check("link", name, err) < 0 ||
+	    netcfg_link_find(netcfg, name, kind, &link, err) < 0)
 		return -1;
 	if (link.index == 0)
 		return 0;
-	_cleanup_(msg_freep) struct nl_msg *msg = link_msg(RTM_DELLINK, 0, link.index, 0);
-	int nle = msg ? link_send(netcfg, &msg) : -NLE_NOMEM;
-	/* a tap whose holder ended meanwhile is gone by itself */
-	if (nle < 0 && nle != -NLE_NODEV)
-		return netcfg_err_nl(err, nle, "cannot delete link %s", name);
-	return 0;
+	snprintf(subject, sizeof(subject), "link %s", name);
+	netcfg_link_add(&batch, "delete it", RTM_DELLINK, 0, link.index, 0, 0);
+	return netcfg_batch_send(netcfg, &batch, subject, gone, err);
 }
 
-/* A link's own IPv6 is of no use to us and would only announce itself to guests. */
-static void ipv6_off(const char *name)
+static int veth_create(struct netcfg *netcfg, const char *name, const char *peer, struct err *err)
 {
-	char path[96];
-	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", name);
-	/* a kernel without IPv6 has no such file; the firewall drops IPv6 all the same */
-	if (netcfg_sysctl_write(path, "1", NULL) < 0)
-		return;
-}
-
-/*
- * Make or set right a bridge, in two rounds. Down at first: IPv6 has to be off before the link
- * comes up, and the kernel takes no forward delay of 0 while spanning tree is on, which it looks
- * at before it turns that off.
- */
-static int bridge_put(struct netcfg *netcfg, const char *name, bool up)
-{
-	uint8_t mac[6];
-	mac_of_name(name, mac);
-	_cleanup_(msg_freep) struct nl_msg *msg =
-		link_msg(RTM_NEWLINK, NLM_F_CREATE, 0, up ? IFF_UP : 0);
-	if (!msg)
-		return -NLE_NOMEM;
-	int nle = nla_put_string(msg, IFLA_IFNAME, name);
-	if (nle == 0)
-		nle = nla_put(msg, IFLA_ADDRESS, sizeof(mac), mac);
-	struct nlattr *info = nla_nest_start(msg, IFLA_LINKINFO);
-	if (nle < 0 || !info)
-		return -NLE_NOMEM;
-	nle = nla_put_string(msg, IFLA_INFO_KIND, "bridge");
-	struct nlattr *data = nla_nest_start(msg, IFLA_INFO_DATA);
-	if (nle < 0 || !data)
-		return -NLE_NOMEM;
-	nle = nla_put_u32(msg, IFLA_BR_STP_STATE, 0);
-	if (nle == 0 && up)
-		nle = nla_put_u32(msg, IFLA_BR_FORWARD_DELAY, 0);
-	if (nle < 0)
-		return nle;
+	struct netcfg_batch batch = {.n = 0};
+	struct ifinfomsg head = {
+		.ifi_family = AF_UNSPEC, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+	struct nl_msg *msg = netcfg_batch_add(&batch, "make it (veth)", RTM_NEWLINK,
+					      NLM_F_CREATE | NLM_F_EXCL, &head, sizeof(head));
+	netcfg_put_str(msg, IFLA_IFNAME, name);
+	struct nlattr *info = netcfg_nest(msg, IFLA_LINKINFO);
+	netcfg_put_str(msg, IFLA_INFO_KIND, "veth");
+	struct nlattr *data = netcfg_nest(msg, IFLA_INFO_DATA);
+	struct nlattr *other = netcfg_nest(msg, VETH_INFO_PEER);
+	if (nlmsg_append(msg, &head, sizeof(head), NLMSG_ALIGNTO) < 0)
+		abort();
+	netcfg_put_str(msg, IFLA_IFNAME, peer);
+	nla_nest_end(msg, other);
 	nla_nest_end(msg, data);
 	nla_nest_end(msg, info);
-	return link_send(netcfg, &msg);
+	return netcfg_batch_send(netcfg, &batch, name, NULL, err);
 }
 
-/* struct rtnl_addr for address/prefix on a link, or NULL */
-static struct rtnl_addr *addr_make(int index, struct in_addr address, unsigned int prefix)
+int netcfg_veth_ensure(struct netcfg *netcfg, const char *name, const char *peer, struct err *err)
 {
-	struct in_addr all = {address.s_addr | htonl(~netcfg_mask(prefix))};
-	_cleanup_(addr_putp) struct rtnl_addr *addr = rtnl_addr_alloc();
-	_cleanup_(nl_addr_putp) struct nl_addr *local = nl_addr_build(AF_INET, &address, 4);
-	_cleanup_(nl_addr_putp) struct nl_addr *broadcast = nl_addr_build(AF_INET, &all, 4);
-	if (!addr || !local || !broadcast)
-		return NULL;
-	nl_addr_set_prefixlen(local, (int)prefix);
-	rtnl_addr_set_ifindex(addr, index);
-	if (rtnl_addr_set_local(addr, local) < 0 || rtnl_addr_set_broadcast(addr, broadcast) < 0)
-		return NULL;
-	return TAKE_PTR(addr);
-}
-
-/* Remove every IPv4 address of a link but one. */
-static int addresses_trim(struct netcfg *netcfg, int index, struct in_addr keep,
-			  unsigned int prefix)
-{
-	struct nl_cache *cache = NULL;
-	int nle = rtnl_addr_alloc_cache(netcfg->sock, &cache);
-	if (nle < 0)
-		return nle;
-	for (struct nl_object *o = nl_cache_get_first(cache); o && nle >= 0;
-	     o = nl_cache_get_next(o)) {
-		struct rtnl_addr *addr = (struct rtnl_addr *)(void *)o;
-		struct nl_addr *local = rtnl_addr_get_local(addr);
-		if (rtnl_addr_get_family(addr) != AF_INET || !local ||
-		    rtnl_addr_get_ifindex(addr) != index)
-			continue;
-		if (memcmp(nl_addr_get_binary_addr(local), &keep, sizeof(keep)) == 0 &&
-		    rtnl_addr_get_prefixlen(addr) == (int)prefix)
-			continue;
-		nle = rtnl_addr_delete(netcfg->sock, addr, 0);
-		/* secondary addresses go with their primary one */
-		if (nle == -NLE_NOADDR)
-			nle = 0;
-	}
-	nl_cache_free(cache);
-	return nle;
-}
-
-int netcfg_bridge_ensure(struct netcfg *netcfg, const char *name, struct in_addr address,
-			 unsigned int prefix, struct err *err)
-{
-	struct netcfg_link link;
-	if (netcfg_name_check("bridge", name, err) < 0 ||
-	    netcfg_subnet_check(address, prefix, err) < 0 ||
-	    link_find(netcfg, name, "bridge", &link, err) < 0)
+	struct netcfg_link one, other;
+	if (netcfg_name_check("link", name, err) < 0 || netcfg_name_check("link", peer, err) < 0 ||
+	    netcfg_link_find(netcfg, name, "veth", &one, err) < 0 ||
+	    netcfg_link_find(netcfg, peer, "veth", &other, err) < 0)
 		return -1;
-	int nle = bridge_put(netcfg, name, false);
-	if (nle < 0)
-		return netcfg_err_nl(err, nle, "cannot make bridge %s", name);
-	ipv6_off(name);
-	nle = bridge_put(netcfg, name, true);
-	if (nle < 0)
-		return netcfg_err_nl(err, nle, "cannot bring bridge %s up", name);
-	if (netcfg_link_get(netcfg, name, &link, err) < 0)
+	if (one.index == 0 && other.index == 0)
+		return veth_create(netcfg, name, peer, err);
+	if (one.index == 0 || other.index == 0 || one.lower != other.index)
+		return err_set(err, ERR_CONFLICT, "links %s and %s are not each other's ends", name,
+			       peer);
+	if (netcfg_link_set_up(netcfg, name, true, err) < 0)
 		return -1;
-	nle = addresses_trim(netcfg, link.index, address, prefix);
-	if (nle < 0)
-		return netcfg_err_nl(err, nle, "cannot clear the addresses of bridge %s", name);
-	_cleanup_(addr_putp) struct rtnl_addr *addr = addr_make(link.index, address, prefix);
-	nle = addr ? rtnl_addr_add(netcfg->sock, addr, 0) : -NLE_NOMEM;
-	if (nle < 0 && nle != -NLE_EXIST)
-		return netcfg_err_nl(err, nle, "cannot give %s/%u to bridge %s", inet_ntoa(address),
-				     prefix, name);
-	return 0;
-}
-
-int netcfg_bridge_delete(struct netcfg *netcfg, const char *name, struct err *err)
-{
-	return link_delete(netcfg, name, "bridge", err);
-}
-
-/* A fresh tap of that name; it lives as long as the descriptor. */
-static int tap_open(const char *name, struct err *err)
-{
-	_cleanup_close_ int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0) {
-		bool missing = errno == ENOENT || errno == ENODEV || errno == ENXIO;
-		return err_set_sys(err, missing ? ERR_UNSUPPORTED : err_from_errno(errno), errno,
-				   "cannot open /dev/net/tun for tap %s", name);
-	}
-	struct ifreq req = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-	snprintf(req.ifr_name, sizeof(req.ifr_name), "%s", name);
-	if (ioctl(fd, TUNSETIFF, &req) < 0)
-		return err_set_sys(err, err_from_errno(errno), errno, "cannot make tap %s", name);
-	return TAKE_FD(fd);
-}
-
-/* up, and a port of @bridge, which is there */
-static int tap_join(struct netcfg *netcfg, const char *name, int index, const char *bridge,
-		    int master, struct err *err)
-{
-	_cleanup_(msg_freep) struct nl_msg *msg = link_msg(RTM_NEWLINK, 0, index, IFF_UP);
-	int nle = msg ? nla_put_u32(msg, IFLA_MASTER, (uint32_t)master) : -NLE_NOMEM;
-	if (nle == 0)
-		nle = link_send(netcfg, &msg);
-	if (nle < 0)
-		return netcfg_err_nl(err, nle, "cannot attach tap %s to bridge %s", name, bridge);
-	return 0;
-}
-
-int netcfg_tap_create(struct netcfg *netcfg, const char *name, const char *bridge, int *ret_fd,
-		      struct err *err)
-{
-	struct netcfg_link master, tap;
-	if (netcfg_name_check("tap", name, err) < 0 ||
-	    link_find(netcfg, bridge, "bridge", &master, err) < 0)
-		return -1;
-	if (master.index == 0)
-		return err_set(err, ERR_NOT_FOUND, "tap %s: there is no bridge %s", name, bridge);
-	if (link_delete(netcfg, name, "tun", err) < 0)
-		return -1;
-	_cleanup_close_ int fd = tap_open(name, err);
-	if (fd < 0)
-		return -1;
-	ipv6_off(name);
-	if (netcfg_link_get(netcfg, name, &tap, err) < 0 ||
-	    tap_join(netcfg, name, tap.index, bridge, master.index, err) < 0)
-		return -1;
-	*ret_fd = TAKE_FD(fd);
-	return 0;
-}
-
-int netcfg_tap_attach(struct netcfg *netcfg, const char *name, const char *bridge, struct err *err)
-{
-	struct netcfg_link master, tap;
-	if (netcfg_name_check("tap", name, err) < 0 ||
-	    link_find(netcfg, bridge, "bridge", &master, err) < 0 ||
-	    link_find(netcfg, name, "tun", &tap, err) < 0)
-		return -1;
-	if (master.index == 0)
-		return err_set(err, ERR_NOT_FOUND, "tap %s: there is no bridge %s", name, bridge);
-	if (tap.index == 0)
-		return err_set(err, ERR_NOT_FOUND, "there is no tap %s for bridge %s", name,
-			       bridge);
-	if (tap.up && tap.master == master.index)
-		return 0;
-	return tap_join(netcfg, name, tap.index, bridge, master.index, err);
-}
-
-int netcfg_tap_delete(struct netcfg *netcfg, const char *name, struct err *err)
-{
-	return link_delete(netcfg, name, "tun", err);
+	return netcfg_link_set_up(netcfg, peer, true, err);
 }

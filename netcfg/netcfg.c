@@ -23,6 +23,8 @@ int netcfg_open(struct netcfg **ret, struct err *err)
 		nl_socket_free(sock);
 		return netcfg_err_nl(err, nle, "cannot open rtnetlink");
 	}
+	/* several requests are under way at once, and libnl counts one by one */
+	nl_socket_disable_seq_check(sock);
 	struct netcfg *netcfg = mem_new(struct netcfg);
 	netcfg->sock = sock;
 	*ret = netcfg;
@@ -34,6 +36,7 @@ void netcfg_close(struct netcfg *netcfg)
 	if (!netcfg)
 		return;
 	nl_socket_free(netcfg->sock);
+	nl_socket_free(netcfg->nft);
 	free(netcfg);
 }
 
@@ -54,15 +57,22 @@ int netcfg_name_check(const char *what, const char *name, struct err *err)
 		       name, NETCFG_NAME_MAX);
 }
 
-int netcfg_subnet_check(struct in_addr address, unsigned int prefix, struct err *err)
+bool netcfg_name_is_uplink(const char *name)
 {
-	if (prefix < 8 || prefix > 30)
-		return err_set(err, ERR_INVALID, "prefix /%u is not in /8 to /30", prefix);
-	uint32_t host = ntohl(address.s_addr) & ~netcfg_mask(prefix);
-	if (host == 0 || host == ~netcfg_mask(prefix))
-		return err_set(err, ERR_INVALID, "%s/%u is no address of a host in its network",
-			       inet_ntoa(address), prefix);
-	return 0;
+	size_t len = strnlen(name, NETCFG_NAME_MAX + 1);
+	if (len == 0 || len > NETCFG_NAME_MAX || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		return false;
+	for (const char *c = name; *c; c++)
+		if (*c <= ' ' || *c > '~' || strchr("/:\"", *c))
+			return false;
+	return true;
+}
+
+int netcfg_uplink_check(const char *what, const char *name, struct err *err)
+{
+	if (netcfg_name_is_uplink(name))
+		return 0;
+	return err_set(err, ERR_INVALID, "%s \"%.40s\" is no link's name", what, name);
 }
 
 static enum err_code code_of(int nle)
@@ -100,6 +110,21 @@ int netcfg_err_nl(struct err *err, int nle, const char *fmt, ...)
 	return err_set(err, code_of(nle), "%s: %s", what, nl_geterror(nle));
 }
 
+int netcfg_err_sys(struct err *err, int sys, const char *fmt, ...)
+{
+	char what[ERR_MSG_MAX / 2];
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(what, sizeof(what), fmt, args);
+	va_end(args);
+	enum err_code code = err_from_errno(sys);
+	if (sys == EAFNOSUPPORT || sys == EPROTONOSUPPORT)
+		code = ERR_UNSUPPORTED;
+	else if (sys == ENOBUFS)
+		code = ERR_LIMIT;
+	return err_set_sys(err, code, sys, "%s", what);
+}
+
 int netcfg_sysctl_write(const char *path, const char *value, struct err *err)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -117,4 +142,13 @@ int netcfg_sysctl_write(const char *path, const char *value, struct err *err)
 		return err_set_sys(err, err_from_errno(errno), errno, "cannot write %s to %s",
 				   value, path);
 	return 0;
+}
+
+void netcfg_ipv6_set(const char *name, bool on)
+{
+	char path[96];
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", name);
+	/* a kernel without IPv6 has no such file; then there is nothing to be set */
+	if (netcfg_sysctl_write(path, on ? "0" : "1", NULL) < 0)
+		return;
 }

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 
 #include "base/mem.h"
+#include "netcfg/bridge.h"
 #include "netcfg/firewall.h"
 #include "netcfg/internal.h"
 
@@ -68,16 +69,18 @@ static bool make_link(struct netcfg *netcfg, const char *name, const char *kind,
 static uint32_t probe_here(void)
 {
 	_cleanup_(netcfg_closep) struct netcfg *netcfg = NULL;
+	const struct netcfg_addr address = netcfg_addr_v4((struct in_addr){htonl(0x0a000001)}, 24);
 	const struct netcfg_firewall network = {.bridge = "probe-br",
 						.kind = NETCFG_FIREWALL_NAT,
-						.address = {htonl(0x0a000001)},
-						.prefix = 24};
+						.addresses = {address},
+						.n_addresses = 1};
+	const struct netcfg_bridge bridge = {.addresses = {address}, .n_addresses = 1};
 	uint32_t found = 0;
 	if (netcfg_open(&netcfg, NULL) < 0)
 		return 0;
 	if (has_tun())
 		found |= NETCFG_HAS_TUN;
-	if (netcfg_bridge_ensure(netcfg, "probe-br", network.address, 24, NULL) == 0)
+	if (netcfg_bridge_ensure(netcfg, "probe-br", &bridge, NULL) == 0)
 		found |= NETCFG_HAS_BRIDGE;
 	struct err err = {0};
 	/* forwarding that cannot be enabled says nothing about nftables */

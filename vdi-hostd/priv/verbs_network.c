@@ -7,8 +7,9 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "netcfg/bridge.h"
 #include "netcfg/firewall.h"
-#include "netcfg/link.h"
+#include "netcfg/tap.h"
 #include "vdi-hostd/priv/spawn.h"
 
 #define LEASE_TIME "12h"
@@ -83,20 +84,22 @@ int verb_bridge_ensure(struct verbs *verbs, const struct priv_request *req, cons
 {
 	const struct priv_network *network = &req->u.network;
 	const struct link_name bridge = bridge_name(network->slot);
-	const struct in_addr address = {network->address};
+	const struct netcfg_addr address =
+		netcfg_addr_v4((struct in_addr){network->address}, network->prefix);
 	const struct netcfg_firewall firewall = {
 		.bridge = bridge.text,
 		.kind = network->kind == PRIV_NETWORK_NAT ? NETCFG_FIREWALL_NAT
 							  : NETCFG_FIREWALL_ISOLATED,
-		.address = address,
-		.prefix = network->prefix,
+		.addresses = {address},
+		.n_addresses = 1,
 	};
+	const struct netcfg_bridge options = {.addresses = {address}, .n_addresses = 1};
 
 	/* the rules first: not a moment without them */
 	if (need_netcfg(verbs, err) < 0 ||
 	    netcfg_firewall_ensure(verbs->netcfg, &firewall, err) < 0)
 		return -1;
-	return netcfg_bridge_ensure(verbs->netcfg, bridge.text, address, network->prefix, err);
+	return netcfg_bridge_ensure(verbs->netcfg, bridge.text, &options, err);
 }
 
 int verb_bridge_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
@@ -115,9 +118,10 @@ int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const i
 {
 	const struct link_name tap = tap_name(&req->u.tap);
 	const struct link_name bridge = bridge_name(req->u.tap.network);
+	const struct netcfg_tap options = {.bridge = bridge.text};
 
 	if (need_netcfg(verbs, err) < 0 ||
-	    netcfg_tap_create(verbs->netcfg, tap.text, bridge.text, &reply_fds[0], err) < 0)
+	    netcfg_tap_create(verbs->netcfg, tap.text, &options, &reply_fds[0], err) < 0)
 		return -1;
 	reply->n_fds = 1;
 	return 0;
@@ -128,10 +132,11 @@ int verb_tap_attach(struct verbs *verbs, const struct priv_request *req, const i
 {
 	const struct link_name tap = tap_name(&req->u.tap);
 	const struct link_name bridge = bridge_name(req->u.tap.network);
+	const struct netcfg_tap options = {.bridge = bridge.text};
 
 	if (need_netcfg(verbs, err) < 0)
 		return -1;
-	return netcfg_tap_attach(verbs->netcfg, tap.text, bridge.text, err);
+	return netcfg_tap_attach(verbs->netcfg, tap.text, &options, err);
 }
 
 int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,

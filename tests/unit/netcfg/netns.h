@@ -77,6 +77,13 @@ static inline struct in_addr netns_ip(const char *text)
 	return ret;
 }
 
+static inline struct netcfg_addr netns_addr(const char *text)
+{
+	struct netcfg_addr ret;
+	assert_int_equal(netcfg_addr_parse(text, &ret, NULL), 0);
+	return ret;
+}
+
 #define assert_ok(call)                                                                            \
 	do {                                                                                       \
 		if ((call) < 0)                                                                    \

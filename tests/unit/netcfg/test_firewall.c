@@ -7,7 +7,10 @@
 static struct netcfg_firewall network(const char *bridge, enum netcfg_firewall_kind kind,
 				      const char *address)
 {
-	return (struct netcfg_firewall){bridge, kind, netns_ip(address), 24};
+	return (struct netcfg_firewall){.bridge = bridge,
+					.kind = kind,
+					.addresses = {netcfg_addr_v4(netns_ip(address), 24)},
+					.n_addresses = 1};
 }
 
 static void test_nat(void **state)
@@ -172,9 +175,9 @@ static void test_bad_input(void **state)
 		assert_err(netcfg_firewall_has(netcfg, bad[i], &there, &err), ERR_INVALID);
 	}
 	one.bridge = "vdibr1";
-	one.prefix = 31;
+	one.addresses[0].prefix = 31;
 	assert_err(netcfg_firewall_ensure(netcfg, &one, &err), ERR_INVALID);
-	one.prefix = 24;
+	one.addresses[0].prefix = 24;
 	one.kind = 0;
 	assert_err(netcfg_firewall_ensure(netcfg, &one, &err), ERR_INVALID);
 	assert_false(netns_shows("nft list tables", "vdi-hostd"));

@@ -1,5 +1,6 @@
 #include "netcfg/link.h"
 
+#include "netcfg/bridge.h"
 #include "tests/unit/netcfg/netns.h"
 
 static int setup(void **state)
@@ -65,7 +66,9 @@ static void test_own_bridge_does_not_count(void **state)
 	struct netcfg *netcfg = *state;
 	struct err err;
 	struct in_addr ip = netns_ip("10.9.8.1");
-	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", ip, 24, &err));
+	const struct netcfg_bridge bridge = {.addresses = {netcfg_addr_v4(ip, 24)},
+					     .n_addresses = 1};
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", &bridge, &err));
 	assert_ok(netcfg_range_check(netcfg, ip, 24, "vdibr1", &err));
 	assert_err(netcfg_range_check(netcfg, ip, 24, "vdibr2", &err), ERR_CONFLICT);
 	assert_err(netcfg_range_check(netcfg, ip, 24, NULL, &err), ERR_CONFLICT);
