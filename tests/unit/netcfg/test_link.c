@@ -38,7 +38,7 @@ static void test_bridge_is_made_as_asked(void **state)
 	/* once more: nothing changes */
 	assert_ok(put(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
 	assert_ok(netcfg_link_get(netcfg, "vdibr1", &again, &err));
-	assert_memory_equal(&link, &again, sizeof(link));
+	assert_memory_equal(&link, &again, offsetof(struct netcfg_link, counters));
 }
 
 static void test_bridge_is_mended(void **state)
