@@ -245,11 +245,11 @@ void convert_reaped(struct convert *c, int wait_status)
 		const char *words = last_words(&c->errs);
 		if (strstr(words, "No space left on device"))
 			err_set(&c->err, ERR_LIMIT, "the store is full: %s", words);
-		else if (words[0])
-			err_set(&c->err, ERR_IO, "the image could not be converted: %s", words);
 		else if (WIFSIGNALED(wait_status) && wait_status != -1)
 			err_set(&c->err, ERR_IO, "the conversion was ended by signal %d",
 				WTERMSIG(wait_status));
+		else if (words[0])
+			err_set(&c->err, ERR_IO, "the image could not be converted: %s", words);
 		else
 			err_set(&c->err, ERR_IO, "the conversion failed without a word");
 	}

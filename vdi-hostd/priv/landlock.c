@@ -70,6 +70,8 @@ int landlock_for_tool(const char *binary, int read, int both, int *ret_fd, struc
 	if (ruleset < 0)
 		return err_set_sys(err, ERR_IO, errno, "cannot make a Landlock ruleset");
 	bool ok = allow_path(ruleset, binary, library) == 0 &&
+		  /* where it finds out how to lock files */
+		  allow_path(ruleset, "/dev/null", write) == 0 &&
 		  allow_fd(ruleset, read, LANDLOCK_ACCESS_FS_READ_FILE) == 0 &&
 		  allow_fd(ruleset, both, write) == 0;
 	for (size_t i = 0; ok && i < ARRAY_LEN(library_dirs); i++)
