@@ -1,10 +1,12 @@
 #include "vdi-hostd/db/network.h"
 
+#include "base/mem.h"
 #include "vdi-hostd/db/private.h"
 
 #define COLUMNS                                                                                    \
 	"id, name, kind, intent, slot, address, prefix, dnsmasq_pid, dnsmasq_start_time, boot_id," \
-	" created_at"
+	" created_at, range_first, range_last, address6, mtu, vlan, uplink, vni, underlay,"        \
+	" vxlan_port, peers, dns, isolate_ports, confirm_until, dnsmasq_stale"
 
 static void bind(sqlite3_stmt *stmt, const struct db_network *row)
 {
@@ -19,6 +21,39 @@ static void bind(sqlite3_stmt *stmt, const struct db_network *row)
 	db_bind_int(stmt, 9, (int64_t)row->dnsmasq_start_time);
 	db_bind_text(stmt, 10, row->boot_id);
 	db_bind_int(stmt, 11, row->created_at);
+	db_bind_int(stmt, 12, row->range_first);
+	db_bind_int(stmt, 13, row->range_last);
+	db_bind_text(stmt, 14, row->address6);
+	db_bind_int(stmt, 15, row->mtu);
+	db_bind_int(stmt, 16, row->vlan);
+	db_bind_text(stmt, 17, row->uplink);
+	db_bind_int(stmt, 18, row->vni);
+	db_bind_text(stmt, 19, row->underlay);
+	db_bind_int(stmt, 20, row->vxlan_port);
+	db_bind_text(stmt, 21, row->peers);
+	db_bind_int(stmt, 22, row->dns);
+	db_bind_int(stmt, 23, row->isolate_ports);
+	db_bind_int(stmt, 24, row->confirm_until);
+	db_bind_int(stmt, 25, row->dnsmasq_stale);
+}
+
+static int read_settings(sqlite3_stmt *stmt, struct db_network *ret)
+{
+	ret->range_first = (uint32_t)sqlite3_column_int64(stmt, 11);
+	ret->range_last = (uint32_t)sqlite3_column_int64(stmt, 12);
+	ret->mtu = sqlite3_column_int64(stmt, 14);
+	ret->vlan = sqlite3_column_int64(stmt, 15);
+	ret->vni = sqlite3_column_int64(stmt, 17);
+	ret->vxlan_port = sqlite3_column_int64(stmt, 19);
+	ret->dns = sqlite3_column_int(stmt, 21) != 0;
+	ret->isolate_ports = sqlite3_column_int(stmt, 22) != 0;
+	ret->confirm_until = sqlite3_column_int64(stmt, 23);
+	ret->dnsmasq_stale = sqlite3_column_int(stmt, 24) != 0;
+	if (db_column_text(stmt, 13, ret->address6, sizeof(ret->address6)) < 0 ||
+	    db_column_text(stmt, 16, ret->uplink, sizeof(ret->uplink)) < 0 ||
+	    db_column_text(stmt, 18, ret->underlay, sizeof(ret->underlay)) < 0)
+		return -1;
+	return db_column_text(stmt, 20, ret->peers, sizeof(ret->peers));
 }
 
 static int read_row(sqlite3_stmt *stmt, struct db_network *ret, struct err *err)
@@ -27,9 +62,10 @@ static int read_row(sqlite3_stmt *stmt, struct db_network *ret, struct err *err)
 	*ret = (struct db_network){0};
 	if (db_column_text(stmt, 0, ret->id, sizeof(ret->id)) < 0 ||
 	    db_column_text(stmt, 1, ret->name, sizeof(ret->name)) < 0 ||
-	    db_column_enum(stmt, 2, DB_NETWORK_USER, &kind) < 0 ||
+	    db_column_enum(stmt, 2, DB_NETWORK_ROUTED, &kind) < 0 ||
 	    db_column_enum(stmt, 3, DB_INTENT_DELETE, &intent) < 0 ||
-	    db_column_text(stmt, 9, ret->boot_id, sizeof(ret->boot_id)) < 0)
+	    db_column_text(stmt, 9, ret->boot_id, sizeof(ret->boot_id)) < 0 ||
+	    read_settings(stmt, ret) < 0)
 		return db_fail_row("network", err);
 	ret->kind = (enum db_network_kind)kind;
 	ret->intent = (enum db_intent)intent;
@@ -47,7 +83,8 @@ int db_network_insert(struct db *db, const struct db_network *row, struct err *e
 	sqlite3_stmt *stmt;
 	if (db_prepare(db,
 		       "INSERT INTO network (" COLUMNS
-		       ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+		       ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,"
+		       " ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
 		       &stmt, err) < 0)
 		return -1;
 	bind(stmt, row);
@@ -60,7 +97,11 @@ int db_network_update(struct db *db, const struct db_network *row, struct err *e
 	if (db_prepare(db,
 		       "UPDATE network SET name = ?2, kind = ?3, intent = ?4, slot = ?5,"
 		       " address = ?6, prefix = ?7, dnsmasq_pid = ?8, dnsmasq_start_time = ?9,"
-		       " boot_id = ?10, created_at = ?11 WHERE id = ?1",
+		       " boot_id = ?10, created_at = ?11, range_first = ?12, range_last = ?13,"
+		       " address6 = ?14, mtu = ?15, vlan = ?16, uplink = ?17, vni = ?18,"
+		       " underlay = ?19, vxlan_port = ?20, peers = ?21, dns = ?22,"
+		       " isolate_ports = ?23, confirm_until = ?24, dnsmasq_stale = ?25"
+		       " WHERE id = ?1",
 		       &stmt, err) < 0)
 		return -1;
 	bind(stmt, row);
@@ -104,4 +145,35 @@ int db_network_each(struct db *db, int (*cb)(void *data, const struct db_network
 	if (db_prepare(db, "SELECT " COLUMNS " FROM network ORDER BY name", &stmt, err) < 0)
 		return -1;
 	return db_each(db, stmt, "read the networks", walk_row, &walk, err);
+}
+
+int db_network_set_uplink(struct db *db, const char *id, const char *state, struct err *err)
+{
+	sqlite3_stmt *stmt;
+	if (db_prepare(db,
+		       "INSERT INTO network_uplink (network_id, state) VALUES (?1, ?2)"
+		       " ON CONFLICT (network_id) DO UPDATE SET state = ?2",
+		       &stmt, err) < 0)
+		return -1;
+	db_bind_text(stmt, 1, id);
+	db_bind_text(stmt, 2, state);
+	return db_run(db, stmt, "record what the uplink had", err);
+}
+
+int db_network_get_uplink(struct db *db, const char *id, char **ret, struct err *err)
+{
+	sqlite3_stmt *stmt;
+	if (db_prepare(db, "SELECT state FROM network_uplink WHERE network_id = ?1", &stmt, err) <
+	    0)
+		return -1;
+	db_bind_text(stmt, 1, id);
+	int stepped = sqlite3_step(stmt);
+	if (stepped == SQLITE_ROW)
+		*ret = mem_strdup((const char *)sqlite3_column_text(stmt, 0));
+	sqlite3_reset(stmt);
+	if (stepped == SQLITE_ROW)
+		return 0;
+	if (stepped != SQLITE_DONE)
+		return db_fail(db, "read what the uplink had", err);
+	return err_set(err, ERR_NOT_FOUND, "nothing is known of the network's uplink");
 }
