@@ -3,14 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <openssl/evp.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "storage/digest.h"
 #include "storage/file.h"
 
 #define PIECE  (UINT64_C(32) << 20)
@@ -25,7 +24,7 @@ struct bulk {
 	unsigned int mode;
 	uint64_t at, total;
 	bool begun, finished, cancelled, by_hand;
-	EVP_MD_CTX *digest;
+	struct digest *digest;
 	char sha256[BULK_SHA256_LEN + 1];
 	char *buffer;
 	struct err err;
@@ -38,44 +37,26 @@ static int begin(struct bulk *bulk, struct err *err)
 	return storage_file_size(bulk->from, &bulk->total, err);
 }
 
-static int digest_begin(struct bulk *bulk, struct err *err)
-{
-	bulk->digest = EVP_MD_CTX_new();
-	if (!bulk->digest || EVP_DigestInit_ex(bulk->digest, EVP_sha256(), NULL) != 1)
-		return err_set(err, ERR_INTERNAL, "cannot begin a SHA-256 checksum");
-	return 0;
-}
-
-static int digest_end(struct bulk *bulk, struct err *err)
-{
-	unsigned char sum[EVP_MAX_MD_SIZE];
-	unsigned int len = 0;
-
-	if (EVP_DigestFinal_ex(bulk->digest, sum, &len) != 1 || len * 2 != BULK_SHA256_LEN)
-		return err_set(err, ERR_INTERNAL, "cannot end a SHA-256 checksum");
-	for (unsigned int i = 0; i < len; i++)
-		snprintf(bulk->sha256 + 2 * (size_t)i, 3, "%02x", sum[i]);
-	bulk->finished = true;
-	return 0;
-}
-
 static int sha256_piece(struct bulk *bulk, struct err *err)
 {
 	uint64_t left = PIECE;
 
-	if (!bulk->begun && (begin(bulk, err) < 0 || digest_begin(bulk, err) < 0))
+	if (!bulk->begun && (begin(bulk, err) < 0 || digest_new(&bulk->digest, err) < 0))
 		return -1;
 	while (left > 0 && bulk->at < bulk->total) {
 		size_t n = bulk->total - bulk->at < BUFFER ? (size_t)(bulk->total - bulk->at)
 							   : (size_t)BUFFER;
 		if (storage_pread(bulk->from, bulk->buffer, n, bulk->at, err) < 0)
 			return -1;
-		if (EVP_DigestUpdate(bulk->digest, bulk->buffer, n) != 1)
-			return err_set(err, ERR_INTERNAL, "cannot go on with a SHA-256 checksum");
+		if (digest_add(bulk->digest, bulk->buffer, n, err) < 0)
+			return -1;
 		bulk->at += n;
 		left -= n < left ? n : left;
 	}
-	return bulk->at < bulk->total ? 0 : digest_end(bulk, err);
+	if (bulk->at < bulk->total)
+		return 0;
+	bulk->finished = true;
+	return digest_end(bulk->digest, bulk->sha256, err);
 }
 
 static int write_err(struct err *err)
@@ -200,7 +181,7 @@ static void piece_done(uv_work_t *work, int status)
 		uv_queue_work(work->loop, work, run_piece, piece_done);
 		return;
 	}
-	EVP_MD_CTX_free(bulk->digest);
+	digest_free(bulk->digest);
 	free(bulk->buffer);
 	bool failed = bulk->err.code != 0;
 	bulk->ops->done(bulk->data, !failed && bulk->sha256[0] ? bulk->sha256 : NULL,

@@ -8,8 +8,9 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "storage/digest.h"
 
-#define BULK_SHA256_LEN 64 /* hexadecimal digits */
+#define BULK_SHA256_LEN DIGEST_LEN
 
 struct bulk;
 

@@ -81,17 +81,33 @@ int storage_open(int dir_fd, const char *path, int flags, int *ret_fd, struct er
 	return 0;
 }
 
-int storage_check_fd(int fd, struct err *err)
+static int check_open(int fd, bool or_pipe, mode_t *ret, struct err *err)
 {
 	int flags = fcntl(fd, F_GETFL);
-	mode_t mode;
 
-	if (flags < 0 || read_mode(fd, &mode) < 0)
+	if (flags < 0 || read_mode(fd, ret) < 0)
 		return err_set_sys(err, ERR_INVALID, errno, "the descriptor cannot be used");
-	if (check_mode(mode, err) < 0)
+	if (!(or_pipe && S_ISFIFO(*ret)) && check_mode(*ret, err) < 0)
 		return -1;
 	if ((flags & O_PATH) || (flags & O_ACCMODE) == O_WRONLY)
 		return err_set(err, ERR_DENIED, "the descriptor is not open for reading");
+	return 0;
+}
+
+int storage_check_fd(int fd, struct err *err)
+{
+	mode_t mode;
+
+	return check_open(fd, false, &mode, err);
+}
+
+int storage_check_input(int fd, bool *ret_is_pipe, struct err *err)
+{
+	mode_t mode;
+
+	if (check_open(fd, true, &mode, err) < 0)
+		return -1;
+	*ret_is_pipe = S_ISFIFO(mode);
 	return 0;
 }
 

@@ -29,6 +29,9 @@ int storage_open(int dir_fd, const char *path, int flags, int *ret_fd, struct er
 /** storage_check_fd() - is a descriptor that was handed over a regular file, open for reading? */
 int storage_check_fd(int fd, struct err *err) warn_unused;
 
+/** storage_check_input() - the same, but a pipe will do as well */
+int storage_check_input(int fd, bool *ret_is_pipe, struct err *err) warn_unused;
+
 /** storage_pread() - all of @size bytes at @offset; ERR_CORRUPT "truncated" when the file ends */
 int storage_pread(int fd, void *buf, size_t size, uint64_t offset, struct err *err) warn_unused;
 

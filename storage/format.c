@@ -27,7 +27,7 @@ const char *storage_format_name(enum storage_format format)
 /* struct magic - bytes at the head of a file; @refusal: what it is, where we do not take it */
 struct magic {
 	enum storage_format format;
-	uint8_t offset, len;
+	uint16_t offset, len;
 	const char *bytes;
 	const char *refusal;
 };
@@ -52,6 +52,7 @@ static const struct magic magics[] = {
 	{0, 0, 4, "\x28\xb5\x2f\xfd", "a zstd file; unpack it first"},
 	{0, 0, 4, "BZh9", "a bzip2 file; unpack it first"},
 	{0, 0, 4, "PK\3\4", "a zip file; unpack it first"},
+	{0, 257, 5, "ustar", "a tar archive (an OVA is one); take the disk out of it first"},
 	{0, 0, 6, "7z\xbc\xaf\x27\x1c", "a 7-zip file; unpack it first"},
 };
 

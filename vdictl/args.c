@@ -236,11 +236,29 @@ int args_read(json_t *method, int argc, char **argv, json_t **ret_params, struct
 	return 0;
 }
 
+/* The daemon reads a file from its beginning and a pipe up to its end; it waits for no terminal. */
+static int pass_stdin(int *ret_fd, struct err *err)
+{
+	struct stat st;
+
+	if (fstat(STDIN_FILENO, &st) < 0)
+		return err_set_sys(err, ERR_INVALID, errno, "there is no standard input");
+	if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode))
+		return err_set(err, ERR_INVALID,
+			       "the standard input is neither a file nor a pipe: pass one on with "
+			       "`... < FILE` or `COMMAND | ...`");
+	int fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return err_set_sys(err, err_from_errno(errno), errno,
+				   "cannot pass the standard input on");
+	*ret_fd = fd;
+	return 0;
+}
+
 int args_open_file(const char *path, int *ret_fd, struct err *err)
 {
 	if (strcmp(path, "-") == 0)
-		return err_set(err, ERR_INVALID,
-			       "the standard input cannot be passed on: name a regular file");
+		return pass_stdin(ret_fd, err);
 	/* without O_NONBLOCK, a pipe would wait for its writer */
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	struct stat st;
@@ -249,7 +267,7 @@ int args_open_file(const char *path, int *ret_fd, struct err *err)
 	if (!S_ISREG(st.st_mode))
 		return err_set(err, ERR_INVALID,
 			       "%s is no regular file; pipes, devices and folders cannot be "
-			       "passed on",
+			       "passed on (a pipe can, as the standard input: --path -)",
 			       path);
 	*ret_fd = TAKE_FD(fd);
 	return 0;

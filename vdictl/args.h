@@ -18,5 +18,6 @@ int args_read(json_t *method, int argc, char **argv, json_t **ret_params,
 int args_parse_amount(const char *text, const char *unit, int64_t *ret,
 		      struct err *err) warn_unused;
 
-/** args_open_file() - a file to pass to the daemon: regular, opened with the user's rights */
+/** args_open_file() - a file to pass to the daemon: regular, opened with the user's rights; "-" is
+ * the standard input, which may also be a pipe */
 int args_open_file(const char *path, int *ret_fd, struct err *err) warn_unused;

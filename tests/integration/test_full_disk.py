@@ -122,6 +122,29 @@ def test_import(disk, tmp_path, leave_mib):
     assert whole(daemon) == before
 
 
+@pytest.mark.parametrize("piped", (False, True))
+def test_bomb(disk, tmp_path, piped):
+    """A small file that unpacks to more than there is room for ends before the disk is full."""
+    daemon = disk.daemon
+    before = whole(daemon)
+    source = tmp_path / "bomb.zst"
+    subprocess.run(f"yes bomb | head -c 400M | zstd -q -1 -o {source}", shell=True, check=True)
+    assert source.stat().st_size < 1 << 20
+    least = []
+    with daemon.client(60) as client, open(source, "rb") as bomb:
+        if piped:
+            with subprocess.Popen(["cat", source], stdout=subprocess.PIPE) as run:
+                job = client.call("image.import", fds=[run.stdout.fileno()], name="bomb")["job"]
+        else:
+            job = client.call("image.import", fds=[bomb.fileno()], name="bomb")["job"]
+        while client.call("job.get", job=job)["state"] == "running":
+            least.append(disk.free())
+        ended = client.call("job.get", job=job)
+    assert ended["error_kind"] == "limit" and "room" in ended["error"], ended
+    assert not least or min(least) > 0
+    assert whole(daemon) == before
+
+
 def write_until_paused(daemon, ip):
     """Fills the guest's disk; the blocks that the guest says are on it, each in a cluster of the
     overlay of its own."""

@@ -1,5 +1,7 @@
 """Imports through both halves: every kind of file that is not an image, or not a safe one, is refused by
 the name of its fault, and the store is as it was."""
+import gzip
+import lzma
 import os
 import pathlib
 import socket
@@ -88,6 +90,11 @@ def lost_header(path):
     cut(path, 90)
 
 
+def packed(path, *options):
+    qcow2(path, *options)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+
+
 HOSTILE = {
     "truncated header": (lost_header, "corrupt", "truncated"),
     "truncated data": (lost_end, "corrupt", "truncated"),
@@ -104,10 +111,19 @@ HOSTILE = {
     "data file": (data_file, "unsupported", "data file"),
     "data file without its bit": (hidden_data_file, "unsupported", "data file"),
     "empty": (lambda p: p.write_bytes(b""), "corrupt", "empty"),
-    "packed": (lambda p: p.write_bytes(b"\x1f\x8b\x08\0" * 200), "unsupported", "gzip"),
+    "packed": (lambda p: p.write_bytes(b"\x1f\x8b\x08\0" * 200), "corrupt", "gzip"),
+    "packed backing file": (lambda p: packed(p, "-u", "-b", "/etc/passwd", "-F", "raw"), "unsupported",
+                            "/etc/passwd"),
+    "packed twice": (lambda p: p.write_bytes(gzip.compress(gzip.compress(bytes(1000)))), "unsupported",
+                     "gzip"),
+    "packed and cut": (lambda p: p.write_bytes(lzma.compress(os.urandom(10000))[:5000]), "corrupt",
+                       "truncated"),
+    "packed with more behind it": (lambda p: p.write_bytes(gzip.compress(bytes(1000)) + b"more"), "corrupt",
+                                   "follows"),
+    "archive": (lambda p: subprocess.run(["tar", "-cf", p, "-C", "/etc", "hostname"], check=True),
+                "unsupported", "tar"),
     "descriptor of other files": (lambda p: p.write_text("# Disk DescriptorFile\n" * 30), "unsupported",
                                   "VMDK descriptor"),
-    "fifo": (os.mkfifo, "unsupported", "FIFO"),
     "directory": (pathlib.Path.mkdir, "unsupported", "directory"),
     "device": (lambda p: os.mknod(p, stat.S_IFCHR | 0o666, os.makedev(1, 5)), "unsupported", "device"),
 }
@@ -138,7 +154,8 @@ def test_paths(daemon, folder):
     (folder / "secret").chmod(0o600)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(folder / "socket"))
-    for name, kind, word in (("link", "unsupported", "symbolic link"), ("gone", "not_found", "gone"),
+    os.mkfifo(folder / "fifo")
+    for name, kind, word in (("fifo", "unsupported", "FIFO"), ("link", "unsupported", "symbolic link"), ("gone", "not_found", "gone"),
                              ("secret", "denied", "Permission denied"), ("socket", "unsupported", "socket")):
         with pytest.raises(vdi.RpcError) as caught:
             daemon.call("image.import", name="image", path=str(folder / name), wait=True)
@@ -169,6 +186,87 @@ def test_own_rights_suffice(daemon, folder):
         assert [layer["file"] for layer in chain] == [path.name]
 
 
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """A disk of 48 MiB with some data, and the file as whose part it lies."""
+    path = tmp_path_factory.mktemp("content") / "disk.raw"
+    with open(path, "wb") as disk:
+        disk.truncate(48 << 20)
+        disk.seek(5 << 20)
+        disk.write(os.urandom(3 << 20))
+    return path
+
+
+def same(daemon, content, name):
+    """Is the newest version of that name this disk, and clean?"""
+    image = max((i for i in daemon.call("image.list")["items"] if i["name"] == name),
+                key=lambda i: i["version"])
+    path = daemon.state / "images" / f"{image['id']}.qcow2"
+    qemu_img("compare", "-f", "raw", "-F", "qcow2", content, path)
+    qemu_img("check", "-q", "-f", "qcow2", path)
+    # the zeros of a file that was never sparse take no room either
+    assert image["file_size_bytes"] < 5 << 20
+
+
+@pytest.mark.parametrize("tool", ("gzip -1", "xz -0", "zstd -q"))
+@pytest.mark.parametrize("inner", ("raw", "qcow2", "vmdk"))
+def test_packed(daemon, folder, content, tool, inner):
+    """Whatever it is packed with and in whatever format; its checksum is that of the file as it is."""
+    source, name = folder / "source", f"packed-{inner}"
+    qemu_img("convert", "-f", "raw", "-O", inner, content, folder / "inner")
+    with open(source, "wb") as out:
+        subprocess.run([*tool.split(), "-c", folder / "inner"], check=True, stdout=out)
+    right = subprocess.run(["sha256sum", source], check=True, capture_output=True, text=True).stdout[:64]
+    import_fd(daemon, source, name=name, sha256=right, format=inner)
+    same(daemon, content, name)
+    source.chmod(0o644)
+    daemon.call("image.import", name=name, path=str(source), wait=True)
+    same(daemon, content, name)
+    for wrong in ({"sha256": "0" * 64}, {"format": "vhdx"}):
+        with pytest.raises(vdi.RpcError) as caught:
+            import_fd(daemon, source, name=name, **wrong)
+        assert caught.value.kind in ("corrupt", "unsupported")
+
+
+@pytest.mark.parametrize("command", ("cat {}", "xz -0 -c {}", "zstd -q -c {}", "dd if={} bs=7k"))
+def test_piped(daemon, folder, content, build, command):
+    """`... | vdictl image import NAME --path -`"""
+    run = f"{command.format(content)} 2>/dev/null | {build}/vdictl/vdictl --socket {daemon.socket} "
+    subprocess.run(run + "image import piped --path -", shell=True, check=True, stdout=subprocess.DEVNULL)
+    same(daemon, content, "piped")
+    # and a file in the pipe's place
+    subprocess.run(f"{build}/vdictl/vdictl --socket {daemon.socket} image import piped --path - < {content}",
+                   shell=True, check=True, stdout=subprocess.DEVNULL)
+    same(daemon, content, "piped")
+
+
+def test_pipe_that_ends_early(daemon, folder, content):
+    """What a packed stream says of its own end is believed, and what a qcow2 header says, too."""
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", content, folder / "inner")
+    for command in (f"gzip -1 -c {content} | head -c 100000", f"head -c 2000000 {folder}/inner", "true"):
+        with subprocess.Popen(command, shell=True, stdout=subprocess.PIPE) as run, \
+                pytest.raises(vdi.RpcError) as caught:
+            daemon.call("image.import", fds=[run.stdout.fileno()], name="image", wait=True)
+        assert caught.value.kind == "corrupt", caught.value
+
+
+def test_silent_pipe(daemon, folder):
+    """Nobody is held up by it, its progress knows no total, and it can be cancelled."""
+    read, write = os.pipe()
+    job = daemon.call("image.import", fds=[read], name="silent")["job"]
+    os.write(write, b"x" * 5000)
+    shown = vdi.wait_until(lambda: next((j for j in [daemon.call("job.get", job=job)] if j["done"]), None), 5,
+                           "progress")
+    assert (shown["done"], shown["total"], shown["unit"]) == (5000, 0, "bytes")
+    daemon.call("job.cancel", job=job)
+    assert daemon.call("job.wait", job=job)["state"] == "cancelled"
+    # neither end of it is anybody's any more
+    os.close(read)
+    with pytest.raises(BrokenPipeError):
+        os.write(write, b"x")
+    os.close(write)
+
+
 def test_write_only_descriptor(daemon, folder):
     qcow2(folder / "image")
     with pytest.raises(vdi.RpcError) as caught:
@@ -186,12 +284,16 @@ def test_checksum(daemon, folder):
     assert caught.value.kind == "corrupt" and right in str(caught.value)
 
 
-def test_cancel(daemon, folder):
+@pytest.mark.parametrize("packed", (False, True))
+def test_cancel(daemon, folder, packed):
     """A job that is stopped ends as such, wherever it was."""
     source = folder / "image"
     with open(source, "wb") as image:
         for _ in range(96):
             image.write(os.urandom(1 << 20))
+    if packed:
+        subprocess.run(["zstd", "-q", "-1", "--rm", source, "-o", folder / "packed"], check=True)
+        source = folder / "packed"
     fd = os.open(source, os.O_RDONLY)
     job = daemon.call("image.import", fds=[fd], name="cancelled")["job"]
     os.close(fd)

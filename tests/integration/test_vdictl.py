@@ -262,11 +262,24 @@ class Jobs(Case):
     def test_no_regular_file(self):
         fifo = self.folder / "fifo"
         os.mkfifo(fifo)
-        for path, status in (("-", 2), (fifo, 2), (self.folder, 2), ("/dev/zero", 2),
+        for path, status in ((fifo, 2), (self.folder, 2), ("/dev/zero", 2),
                              ("/nonexistent", 3)):
             with self.subTest(path=path):
                 self.bad(status, "image", "import", "deb", "--path", str(path))
         self.assertEqual(self.server.calls, [])
+
+    def test_stdin(self):
+        """A file or a pipe goes along as it is, anything else is refused."""
+        command = [VDICTL, "image", "import", "deb", "--path", "-"]
+        with open(self.image, "rb") as image:
+            subprocess.run(command, env=self.env, stdin=image, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, env=self.env, input=b"piped", check=True, stdout=subprocess.DEVNULL)
+        self.assertEqual(self.server.files, [b"image", b"piped"])
+        calls = len(self.server.calls)
+        done = subprocess.run(command, env=self.env, stdin=subprocess.DEVNULL, capture_output=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"neither a file nor a pipe", done.stderr)
+        self.assertEqual(len(self.server.calls), calls)
 
     def cancelled(self, params, server):
         self.job.update(state="cancelled", error="stopped on request")

@@ -59,14 +59,15 @@ static const struct json_field import_fields[] = {
 	{"name", JSON_FIELD_NAME, JSON_FIELD_REQUIRED, offsetof(struct import_params, name),
 	 .doc = "a name that is there already gets its next version"},
 	{"path", JSON_FIELD_STRING, 0, offsetof(struct import_params, path),
-	 .doc = "the file, opened by the daemon with its own rights; left out where the descriptor "
-		"comes with the line, as vdictl sends it"},
+	 .doc = "the file, plain or packed by gzip, xz or zstd, opened by the daemon with its own "
+		"rights; left out where its descriptor, or that of a pipe, comes with the line, as "
+		"vdictl sends it"},
 	{"format", JSON_FIELD_ENUM, 0, offsetof(struct import_params, format), .values = formats,
-	 .doc = "auto recognises it by its first bytes"},
+	 .doc = "of the disk, also inside a packed file; auto recognises it by its first bytes"},
 	{"publish", JSON_FIELD_BOOL, 0, offsetof(struct import_params, publish),
 	 .doc = "publish it when it is imported"},
 	{"sha256", JSON_FIELD_STRING, 0, offsetof(struct import_params, sha256), .min = 64,
-	 .max = 64, .doc = "checksum that the file must have"},
+	 .max = 64, .doc = "checksum that the file must have, as it was handed over"},
 	{"owner", JSON_FIELD_NAME, 0, offsetof(struct import_params, owner), .doc = "whose it is"},
 	{"description", JSON_FIELD_STRING, 0, offsetof(struct import_params, description),
 	 .max = 255, .doc = "for people"},

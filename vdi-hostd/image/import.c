@@ -3,111 +3,77 @@
  * nothing of a foreign header survives. Its row is there before its first file; what fails or is
  * killed in between leaves nothing.
  */
-#include <fcntl.h>
+#include "vdi-hostd/image/import.h"
+
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <utlist.h>
 
 #include "base/mem.h"
-#include "base/plan.h"
-#include "storage/bulk.h"
 #include "storage/file.h"
-#include "storage/format.h"
-#include "vdi-hostd/image/private.h"
-#include "vdi-hostd/image/tool.h"
 
-_Static_assert((int)STORAGE_QCOW2 == PRIV_IMG_QCOW2 && (int)STORAGE_RAW == PRIV_IMG_RAW &&
-		       (int)STORAGE_VMDK == PRIV_IMG_VMDK && (int)STORAGE_VDI == PRIV_IMG_VDI &&
-		       (int)STORAGE_VHDX == PRIV_IMG_VHDX,
-	       "formats are numbered as on the wire");
+/* ---- progress, and the ends of work ---- */
 
-/* the pieces of work in which a large file moves have no end that could be told beforehand */
-#define LONG_MS (UINT64_C(14) * 60 * 60 * 1000)
-
-/* where the percentage stands when each long step begins */
-enum { COPY_FROM = 0, CHECKSUM_FROM = 15, CONVERT_FROM = 25, VERIFY_FROM = 90, ALL = 100 };
-
-/*
- * struct import - one under way. At most one of @check, @bulk and @tool works at a time, and an
- * undo ends only when it does not: then nothing points here any more.
- */
-struct import {
-	struct images *images;
-	struct image *image; /* once its row is there */
-	struct job *job;     /* NULL once it was settled */
-	struct plan *plan;
-	struct db_image row;
-	enum storage_format format; /* as asked for */
-	bool publish;
-	char expected[BULK_SHA256_LEN + 1];
-	char source_file[64], target_file[64]; /* in tmp/ */
-	int passed, copy, target;              /* descriptors; @copy is -1 where none is needed */
-	struct storage_source found;
-	struct err check_err;
-	uv_work_t check;
-	struct bulk *bulk;
-	struct image_tool *tool;
-	bool checking;
-	bool stuck; /* a file could not be removed: its row has to stay until the next start */
-	void (*waiting)(struct plan *plan, void *ctx); /* an undo, for the end of the work */
-	int from, to;                                  /* the percentage at the ends of the step */
-	struct import *prev, *next;
-};
-
-static int source_fd(const struct import *import)
+void import_report(struct import *import, uint64_t done, uint64_t total)
 {
-	return import->copy >= 0 ? import->copy : import->passed;
+	double part = total > 0 && done < total ? (double)done / (double)total : 1;
+	uint64_t at = import->base + (uint64_t)(part * (double)import->size);
+
+	if (at > import->told)
+		import->told = at;
+	if (import->job && import->total > 0)
+		job_progress(import->job, (int64_t)import->told, (int64_t)import->total);
 }
 
-static void report(struct import *import, uint64_t done, uint64_t total)
+void import_begin_pass(struct import *import)
 {
-	uint64_t span = (uint64_t)(import->to - import->from);
-
-	if (import->job && total > 0)
-		job_progress(import->job, import->from + (int64_t)(done * span / total), ALL);
+	import->base += import->size;
+	import_report(import, 0, 1);
 }
 
-static void begin_part(struct import *import, int from, int to)
+static bool cancel_work(struct import *import)
 {
-	import->from = from;
-	import->to = to;
-	report(import, 0, 1);
+	if (import->intake)
+		intake_cancel(import->intake);
+	if (import->bulk)
+		bulk_cancel(import->bulk);
+	if (import->sync)
+		bulk_cancel(import->sync);
+	if (import->tool)
+		image_tool_cancel(import->tool);
+	return import->intake || import->bulk || import->sync || import->tool || import->checking;
 }
 
-/* the end of a piece of work: the step goes on, or the undo that waited for this */
-static void proceed(struct import *import, const struct err *err)
+void import_part_done(struct import *import, const struct err *err)
 {
+	if (err && import->failed.code == 0)
+		import->failed = *err;
+	if (import->failed.code != 0 ? cancel_work(import)
+				     : import->bulk || import->sync || import->tool)
+		return;
+	struct err failed = import->failed;
+	import->failed.code = 0;
 	if (import->waiting)
 		import->waiting(import->plan, import);
-	else if (err)
-		plan_fail(import->plan, err);
+	else if (failed.code != 0)
+		plan_fail(import->plan, &failed);
 	else
 		plan_next(import->plan);
 }
 
-/* in an undo: is there work to end first? @undo is called again when it has ended */
-static bool is_busy(struct import *import, void (*undo)(struct plan *plan, void *ctx))
+bool import_is_busy(struct import *import, void (*undo)(struct plan *plan, void *ctx))
 {
-	if (import->bulk)
-		bulk_cancel(import->bulk);
-	if (import->tool)
-		image_tool_cancel(import->tool);
-	bool busy = import->bulk || import->tool || import->checking;
+	bool busy = cancel_work(import);
+
 	import->waiting = busy ? undo : NULL;
 	return busy;
 }
 
-static void stop_work(struct plan *plan, void *ctx)
+void import_stop_work(struct plan *plan, void *ctx)
 {
-	if (!is_busy(ctx, stop_work))
+	if (!import_is_busy(ctx, import_stop_work))
 		plan_undone(plan);
-}
-
-static void bulk_progress(void *data, uint64_t done, uint64_t total)
-{
-	report(data, done, total);
 }
 
 /* ---- row: the intent, before any file ---- */
@@ -139,241 +105,7 @@ static void drop_row(struct plan *plan, void *ctx)
 	plan_undone(plan);
 }
 
-/* ---- check: the first look, off the loop, for the file may be on a slow file system ---- */
-
-static void run_check(uv_work_t *work)
-{
-	struct import *import = container_of(work, struct import, check);
-
-	import->check_err.code = 0;
-	(void)!storage_source_check(import->passed, import->format, &import->found,
-				    &import->check_err);
-}
-
-static void check_done(uv_work_t *work, int status)
-{
-	struct import *import = container_of(work, struct import, check);
-
-	import->checking = false;
-	proceed(import, import->check_err.code ? &import->check_err : NULL);
-}
-
-static void check_source(struct plan *plan, void *ctx)
-{
-	struct import *import = ctx;
-
-	begin_part(import, COPY_FROM, CHECKSUM_FROM);
-	import->checking = true;
-	uv_queue_work(import->images->loop, &import->check, run_check, check_done);
-}
-
-/* ---- copy: where the tool may not read the source, or somebody might change it ---- */
-
-static bool needs_copy(const struct import *import)
-{
-	struct stat st;
-
-	if (fstat(import->passed, &st) < 0 || (st.st_mode & (S_IWGRP | S_IWOTH)))
-		return true;
-	/* the tool runs as we do, and opens it again by its mode */
-	if (priv_is_rootless(import->images->priv) && st.st_uid == geteuid())
-		return !(st.st_mode & S_IRUSR);
-	/* who owns it could change it between the check and the conversion; root need not bother */
-	return st.st_uid != 0 || !(st.st_mode & S_IROTH);
-}
-
-static void copy_done(void *data, const char *sha256, const struct err *err)
-{
-	struct import *import = data;
-	struct err again = {0};
-
-	import->bulk = NULL;
-	/* this copy is nobody's but ours: what is found in it now holds */
-	if (!err &&
-	    storage_source_check(import->copy, import->found.format, &import->found, &again) < 0)
-		err = &again;
-	proceed(import, err);
-}
-
-static const struct bulk_ops copy_ops = {bulk_progress, copy_done};
-
-static void copy_source(struct plan *plan, void *ctx)
-{
-	struct import *import = ctx;
-	struct err err;
-
-	if (!needs_copy(import)) {
-		plan_next(plan);
-		return;
-	}
-	/* readable by the tool, in a folder that nobody else can enter */
-	if (store_create_tmp(import->images->store, import->source_file, 0644, &import->copy,
-			     &err) < 0) {
-		plan_fail(plan, &err);
-		return;
-	}
-	import->bulk =
-		bulk_copy(import->images->loop, import->passed, import->copy, &copy_ops, import);
-}
-
-static void drop_copy(struct plan *plan, void *ctx)
-{
-	struct import *import = ctx;
-
-	if (is_busy(import, drop_copy))
-		return;
-	if (import->copy >= 0) {
-		close(TAKE_FD(import->copy));
-		(void)!store_delete(import->images->store, STORE_TMP, import->source_file, NULL);
-	}
-	plan_undone(plan);
-}
-
-/* ---- checksum: is it the file that was meant? ---- */
-
-static void checksum_done(void *data, const char *sha256, const struct err *err)
-{
-	struct import *import = data;
-	struct err wrong;
-
-	import->bulk = NULL;
-	if (!err && strcmp(sha256, import->expected) != 0) {
-		err_set(&wrong, ERR_CORRUPT,
-			"the file is not the one that was meant: its SHA-256 is %s", sha256);
-		err = &wrong;
-	}
-	proceed(import, err);
-}
-
-static const struct bulk_ops checksum_ops = {bulk_progress, checksum_done};
-
-static void checksum_source(struct plan *plan, void *ctx)
-{
-	struct import *import = ctx;
-
-	begin_part(import, CHECKSUM_FROM, CONVERT_FROM);
-	if (import->expected[0] == '\0')
-		plan_next(plan);
-	else
-		import->bulk =
-			bulk_sha256(import->images->loop, source_fd(import), &checksum_ops, import);
-}
-
-/* ---- convert ---- */
-
-static void tool_progress(void *data, int percent_100)
-{
-	report(data, (uint64_t)percent_100, 10000);
-}
-
-static void tool_done(void *data, const struct err *err)
-{
-	struct import *import = data;
-
-	import->tool = NULL;
-	proceed(import, err);
-}
-
-static const struct image_tool_ops tool_ops = {tool_progress, tool_done};
-
-static void convert_image(struct plan *plan, void *ctx)
-{
-	struct import *import = ctx;
-	const int source = source_fd(import);
-	struct err err;
-
-	begin_part(import, CONVERT_FROM, VERIFY_FROM);
-	if (store_create_tmp(import->images->store, import->target_file, 0666, &import->target,
-			     &err) < 0) {
-		plan_fail(plan, &err);
-		return;
-	}
-	const struct image_tool_work work = {
-		.img = {.source_format = (uint8_t)import->found.format,
-			.target_format = PRIV_IMG_QCOW2},
-		.sources = &source,
-		.n_sources = 1,
-		.target = import->target,
-	};
-	if (image_tool_start(import->images, &work, &tool_ops, import, &import->tool, &err) < 0)
-		plan_fail(plan, &err);
-}
-
-static void drop_target(struct plan *plan, void *ctx)
-{
-	struct import *import = ctx;
-
-	if (is_busy(import, drop_target))
-		return;
-	if (import->target >= 0) {
-		close(TAKE_FD(import->target));
-		(void)!store_delete(import->images->store, STORE_TMP, import->target_file, NULL);
-	}
-	plan_undone(plan);
-}
-
-/* ---- verify: the tool's work is looked at like a stranger's ---- */
-
-static int check_target(struct import *import, struct err *err)
-{
-	enum storage_format format = import->found.format;
-	struct qcow2_header header;
-
-	if (qcow2_read(import->target, 0, &header, err) < 0)
-		return err_prefix(err, "qemu-img's result");
-	uint64_t expected = (import->found.virtual_size + 511) & ~UINT64_C(511);
-	if ((format == STORAGE_QCOW2 || format == STORAGE_RAW) && header.virtual_size != expected)
-		return err_set(err, ERR_CORRUPT,
-			       "qemu-img's result has %llu bytes where the source has %llu",
-			       (unsigned long long)header.virtual_size,
-			       (unsigned long long)expected);
-	import->row.virtual_size = (int64_t)header.virtual_size;
-	return 0;
-}
-
-static void verify_done(void *data, const char *sha256, const struct err *err)
-{
-	struct import *import = data;
-
-	import->bulk = NULL;
-	if (!err)
-		memcpy(import->row.sha256, sha256, sizeof(import->row.sha256));
-	proceed(import, err);
-}
-
-static const struct bulk_ops verify_ops = {bulk_progress, verify_done};
-
-static void verify_target(struct plan *plan, void *ctx)
-{
-	struct import *import = ctx;
-	struct err err;
-
-	begin_part(import, VERIFY_FROM, ALL);
-	if (check_target(import, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		import->bulk =
-			bulk_sha256(import->images->loop, import->target, &verify_ops, import);
-}
-
-/* ---- sync, place, commit ---- */
-
-static void sync_done(void *data, const char *sha256, const struct err *err)
-{
-	struct import *import = data;
-
-	import->bulk = NULL;
-	proceed(import, err);
-}
-
-static const struct bulk_ops sync_ops = {NULL, sync_done};
-
-static void sync_target(struct plan *plan, void *ctx)
-{
-	struct import *import = ctx;
-
-	import->bulk = bulk_sync(import->images->loop, import->target, 0440, &sync_ops, import);
-}
+/* ---- place, commit ---- */
 
 static void place_target(struct plan *plan, void *ctx)
 {
@@ -415,12 +147,10 @@ static void commit_row(struct plan *plan, void *ctx)
 
 static const struct plan_step import_plan[] = {
 	{"row", add_row, drop_row},
-	{"check", check_source, stop_work, LONG_MS},
-	{"copy", copy_source, drop_copy, LONG_MS},
-	{"checksum", checksum_source, stop_work, LONG_MS},
-	{"convert", convert_image, drop_target, LONG_MS},
-	{"verify", verify_target, stop_work, LONG_MS},
-	{"sync", sync_target, stop_work, LONG_MS},
+	{"check", import_check_source, import_stop_work, IMPORT_LONG_MS},
+	{"copy", import_copy_source, import_drop_copy, IMPORT_LONG_MS},
+	{"convert", import_convert, import_drop_target, IMPORT_LONG_MS},
+	{"verify", import_verify, import_stop_work, IMPORT_LONG_MS},
 	{"place", place_target, drop_placed},
 	{"commit", commit_row, NULL},
 };
@@ -525,7 +255,7 @@ static int fill_import(struct import *import, const struct image_import *wanted,
 		     err) < 0 ||
 	    set_expected(import, wanted->sha256, err) < 0)
 		return -1;
-	return storage_check_fd(import->passed, err);
+	return storage_check_input(import->passed, &import->pipe, err);
 }
 
 int images_import(struct images *images, const struct image_import *wanted, const char **ret_job_id,
@@ -537,7 +267,7 @@ int images_import(struct images *images, const struct image_import *wanted, cons
 	import->passed = wanted->fd;
 	import->copy = import->target = -1;
 	if (fill_import(import, wanted, err) < 0 ||
-	    job_start(images->jobs, "image.import", import->row.id, "percent", cancel, import,
+	    job_start(images->jobs, "image.import", import->row.id, "bytes", cancel, import,
 		      &import->job, err) < 0) {
 		import_free(import);
 		return -1;
