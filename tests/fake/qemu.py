@@ -59,6 +59,8 @@ def serve(peer, mode):
         if mode == "crashes" and name == "cont":
             os.kill(os.getpid(), signal.SIGSEGV)
         send(peer, {"return": ANSWERS.get(name, {}), "id": command["id"]})
+        if name == "quit":
+            sys.exit(0)
         if mode == "dies" and name == "qmp_capabilities":
             die("first words\nthe disk fell out")
         if mode == "turns" and name == "cont":

@@ -26,6 +26,8 @@ static const struct json_field desktop_fields[] = {
 	{"mac", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its NIC's address"},
 	{"ip", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
 	 .doc = "the address kept for it on its network; null on networks of kind user"},
+	{"work", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
+	 .doc = "what is being done to its disks, beside its life: a merge, a backup"},
 	{"pid", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "of its QEMU"},
 	{"owner", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "whose it is"},
 	{"pool", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,

@@ -34,7 +34,8 @@ static int64_t promised_mib(struct desktops *all)
 	int64_t sum = 0;
 	for (struct desktop *d = all->by_id; d; d = d->by_id.next) {
 		struct proc_stat stat;
-		if (d->state != DESKTOP_STARTING && d->row.pid == 0)
+		/* the memory of a guest that is parked is not touched */
+		if (d->state != DESKTOP_STARTING && !desktop_has_guest(d))
 			continue;
 		int64_t left = d->row.memory_mib + OVERHEAD_MIB;
 		if (d->row.pid && proc_stat_read((pid_t)d->row.pid, &stat, NULL) == 0)

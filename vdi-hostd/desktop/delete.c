@@ -61,15 +61,29 @@ static void on_deleted(void *ctx, const struct err *err)
 	done(data, NULL, NULL);
 }
 
-void desktop_delete_go_on(struct desktop *desktop, desktop_cb cb, void *data)
+static void begin_delete(struct desktop *desktop)
 {
 	struct err err;
-	if (desktop_begin(desktop, cb, data, &err) < 0) {
-		cb(data, NULL, &err);
+	if (desktop->watch) {
+		err_set(&err, ERR_TIMEOUT,
+			"desktop '%s' cannot be deleted: a QEMU that holds its disks does not end",
+			desktop->row.name);
+		desktop_end(desktop, &err);
 		return;
 	}
 	desktop->plan = plan_start(desktop->all->env.loop, "desktop-delete", delete_plan,
 				   ARRAY_LEN(delete_plan), desktop, on_deleted);
+}
+
+void desktop_delete_go_on(struct desktop *desktop, desktop_cb cb, void *data)
+{
+	struct err err;
+	if (desktop_work_refuse(desktop, &err) < 0 || desktop_claim(desktop, cb, data, &err) < 0) {
+		cb(data, NULL, &err);
+		return;
+	}
+	desktop_timer_stop(&desktop->restart);
+	desktop_when_settled(desktop, begin_delete);
 }
 
 struct stop_first {
@@ -89,7 +103,7 @@ static void on_stopped(void *data, struct desktop *desktop, const struct err *er
 void desktop_delete(struct desktop *desktop, bool force, desktop_cb cb, void *data)
 {
 	struct err err;
-	if (!desktop->watch) {
+	if (!desktop->watch || desktop->park != PARK_NONE || desktop->work.what) {
 		desktop_delete_go_on(desktop, cb, data);
 		return;
 	}

@@ -43,9 +43,10 @@ void desktop_remove(struct desktop *desktop)
 	struct desktops *all = desktop->all;
 	plan_drop(TAKE_PTR(desktop->plan));
 	desktop_monitor_close(desktop);
-	desktop_work_end(desktop);
+	desktop_work_drop(desktop);
 	desktop_process_release(desktop);
 	desktop_retry_stop(desktop);
+	desktop_timer_stop(&desktop->restart);
 	if (desktop->tap_fd >= 0)
 		close(desktop->tap_fd);
 	HASH_DELETE(by_id, all->by_id, desktop);
@@ -169,7 +170,7 @@ struct qmp *desktop_qmp(struct desktop *desktop)
 	return desktop->qmp;
 }
 
-static void forget_json(struct desktop *desktop)
+void desktop_forget_json(struct desktop *desktop)
 {
 	json_decref(TAKE_PTR(desktop->json));
 }
@@ -177,7 +178,7 @@ static void forget_json(struct desktop *desktop)
 void desktop_set_state(struct desktop *desktop, enum desktop_state state, const char *reason)
 {
 	enum desktop_state old = desktop->state;
-	forget_json(desktop);
+	desktop_forget_json(desktop);
 	if (old == state && strcmp(desktop->row.state_reason, reason) == 0)
 		return;
 	desktop->state = state;
@@ -207,11 +208,11 @@ void desktop_tell(struct desktop *desktop, const char *was)
 
 int desktop_save(struct desktop *desktop, struct err *err)
 {
-	forget_json(desktop);
+	desktop_forget_json(desktop);
 	return db_desktop_update(desktop->all->env.db, &desktop->row, err);
 }
 
-int desktop_begin(struct desktop *desktop, desktop_cb cb, void *data, struct err *err)
+int desktop_claim(struct desktop *desktop, desktop_cb cb, void *data, struct err *err)
 {
 	if (desktop->done)
 		return err_set(err, ERR_BUSY,
@@ -222,8 +223,21 @@ int desktop_begin(struct desktop *desktop, desktop_cb cb, void *data, struct err
 	desktop->done_data = data;
 	desktop->failure = (struct err){0};
 	desktop->force = false;
-	desktop_retry_stop(desktop);
+	/* a plan's is not ours: that of one that parks or unparks */
+	if (!desktop->plan)
+		desktop_retry_stop(desktop);
 	return 0;
+}
+
+int desktop_begin(struct desktop *desktop, desktop_cb cb, void *data, struct err *err)
+{
+	if (!desktop->done && (desktop->park == PARK_BEGINS || desktop->park == PARK_ENDS))
+		return err_set(err, ERR_BUSY,
+			       "the disks of desktop '%s' are just being %s for other work; try "
+			       "again in a moment",
+			       desktop->row.name,
+			       desktop->park == PARK_BEGINS ? "opened" : "closed");
+	return desktop_claim(desktop, cb, data, err);
 }
 
 void desktop_end(struct desktop *desktop, const struct err *err)
@@ -231,6 +245,16 @@ void desktop_end(struct desktop *desktop, const struct err *err)
 	desktop_cb done = TAKE_PTR(desktop->done);
 	if (done)
 		done(desktop->done_data, err ? NULL : desktop, err);
+	bool is_blind = desktop->watch && !desktop->qmp && !desktop->done && !desktop->plan;
+	if (is_blind && desktop->park == PARK_NONE && !desktop->all->closing)
+		desktop_monitor_retry(desktop);
+	desktop_work_look(desktop);
+}
+
+bool desktop_has_guest(const struct desktop *desktop)
+{
+	return desktop->row.pid && desktop->park == PARK_NONE &&
+	       desktop->row.op != DB_DESKTOP_OP_PARK;
 }
 
 static json_t *address_json(uint32_t ip)
@@ -284,14 +308,17 @@ static json_t *make_json(struct desktop *desktop)
 					    : json_null());
 	json_object_set_new_nocheck(ret, "mac", text_json(row->mac));
 	json_object_set_new_nocheck(ret, "ip", address_json(row->ip));
-	json_object_set_new_nocheck(ret, "pid", row->pid ? json_integer(row->pid) : json_null());
+	json_object_set_new_nocheck(
+		ret, "work", desktop->work.what ? json_string(desktop->work.what) : json_null());
+	bool has_guest = desktop_has_guest(desktop);
+	json_object_set_new_nocheck(ret, "pid", has_guest ? json_integer(row->pid) : json_null());
 	json_object_set_new_nocheck(ret, "owner", text_json(row->owner));
 	json_object_set_new_nocheck(ret, "pool", json_null());
 	json_object_set_new_nocheck(ret, "profile", text_json(row->profile));
 	json_object_set_new_nocheck(ret, "autostart", json_boolean(row->autostart));
 	json_object_set_new_nocheck(ret, "restart",
 				    json_string_nocheck(desktop_restart_names[row->restart]));
-	json_object_set_new_nocheck(ret, "started_at", time_json(row->pid ? row->started_at : 0));
+	json_object_set_new_nocheck(ret, "started_at", time_json(has_guest ? row->started_at : 0));
 	json_object_set_new_nocheck(ret, "created_at", time_json(row->created_at));
 	return ret;
 }

@@ -95,7 +95,7 @@ static void on_fd_added(void *data, json_t *result, const struct err *err)
 void desktop_screenshot(struct desktop *desktop, desktop_screenshot_cb cb, void *data)
 {
 	struct err err;
-	if (!desktop->qmp) {
+	if (!desktop->qmp || desktop->park != PARK_NONE) {
 		err_set(&err, ERR_CONFLICT, "desktop '%s' is %s: it has no screen",
 			desktop->row.name, desktop_state_names[desktop->state]);
 		cb(data, NULL, 0, 0, 0, &err);
@@ -139,7 +139,7 @@ json_t *desktop_stats(struct desktop *desktop, struct err *err)
 		return NULL;
 	if (desktop->row.pid && proc_stat_read((pid_t)desktop->row.pid, &stat, NULL) < 0)
 		stat = (struct proc_stat){0};
-	int64_t up_ms = desktop->row.pid ? str_now_ms() - desktop->row.started_at : 0;
+	int64_t up_ms = desktop_has_guest(desktop) ? str_now_ms() - desktop->row.started_at : 0;
 	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "name", desktop->row.name,
 			 "state", desktop_state_names[desktop->state], "cpu_ms",
 			 (json_int_t)stat.cpu_ms, "memory_bytes", (json_int_t)stat.rss_bytes,

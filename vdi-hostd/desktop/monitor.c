@@ -10,20 +10,29 @@ static void on_timer_closed(uv_handle_t *handle)
 	free(handle);
 }
 
+void desktop_timer_stop(uv_timer_t **timer)
+{
+	if (*timer)
+		uv_close((uv_handle_t *)TAKE_PTR(*timer), on_timer_closed);
+}
+
+void desktop_timer_start(struct desktop *desktop, uv_timer_t **timer, uint64_t ms, uv_timer_cb cb)
+{
+	desktop_timer_stop(timer);
+	*timer = mem_new(uv_timer_t);
+	(*timer)->data = desktop;
+	uv_timer_init(desktop->all->env.loop, *timer);
+	uv_timer_start(*timer, cb, ms, 0);
+}
+
 void desktop_retry_stop(struct desktop *desktop)
 {
-	uv_timer_t *timer = TAKE_PTR(desktop->retry);
-	if (timer)
-		uv_close((uv_handle_t *)timer, on_timer_closed);
+	desktop_timer_stop(&desktop->retry);
 }
 
 void desktop_retry_after(struct desktop *desktop, uint64_t ms, uv_timer_cb cb)
 {
-	desktop_retry_stop(desktop);
-	desktop->retry = mem_new(uv_timer_t);
-	desktop->retry->data = desktop;
-	uv_timer_init(desktop->all->env.loop, desktop->retry);
-	uv_timer_start(desktop->retry, cb, ms, 0);
+	desktop_timer_start(desktop, &desktop->retry, ms, cb);
 }
 
 void desktop_monitor_close(struct desktop *desktop)
@@ -69,6 +78,7 @@ static void on_reconnect_status(void *data, json_t *result, const struct err *er
 		return; /* the monitor's end says more */
 	if (desktop->state == DESKTOP_RUNNING || desktop->state == DESKTOP_PAUSED)
 		desktop_take_status(desktop, result);
+	desktop_work_look(desktop);
 }
 
 static void reconnect(uv_timer_t *timer)
@@ -97,7 +107,9 @@ static void on_closed(struct qmp *qmp, void *owner, const struct err *err)
 {
 	struct desktop *desktop = owner;
 	desktop_monitor_close(desktop);
-	if (desktop->done || !desktop->watch)
+	if (desktop->park == PARK_IS)
+		desktop_park_drop(desktop);
+	if (desktop->done || desktop->plan || !desktop->watch)
 		return;
 	if (err->code != ERR_UNAVAILABLE) {
 		char reason[ERR_MSG_MAX];

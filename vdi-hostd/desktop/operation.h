@@ -12,7 +12,11 @@
 
 #include "vdi-hostd/desktop/desktop.h"
 
-/** desktop_begin() - claim the desktop for one operation; ERR_BUSY if it has one */
+/**
+ * desktop_begin() - claim the desktop for one operation; ERR_BUSY if it has one
+ * Also a desktop that is stopped may have a QEMU, parked: where desktop_qmp() is not NULL its disks
+ * are open.
+ */
 int desktop_begin(struct desktop *desktop, desktop_cb cb, void *data, struct err *err) warn_unused;
 /** desktop_end() - the operation is over: tell who asked */
 void desktop_end(struct desktop *desktop, const struct err *err);
@@ -51,8 +55,22 @@ int desktop_work_begin(struct desktop *desktop, const struct desktop_work *work,
  * That of the guest where it runs or is paused. A desktop that is stopped stays so for everybody:
  * its QEMU is started as ever but the guest in it is not (`parked`); a start while it is parked
  * only has to let the guest run, and goes on with the work.
+ *
+ * An operation under way is waited for: who holds one himself waits in vain.
  */
 void desktop_work_open(struct desktop *desktop, void (*ready)(void *data, const struct err *err));
 
-/** desktop_work_end() - the lock is free; a QEMU that was parked for it ends */
+/**
+ * desktop_work_close() - the opposite of open: a QEMU that was parked for it ends
+ * @closed: fires once, maybe inside this call, when an operation may be begun; not when the daemon
+ *          stops. `gone` does not fire.
+ *
+ * For work whose end somebody waits for, who will then want to do something else.
+ */
+void desktop_work_close(struct desktop *desktop, void (*closed)(void *data));
+
+/**
+ * desktop_work_end() - the lock is free; a QEMU that was parked for it ends
+ * For the moment that this takes desktop_begin() is ERR_BUSY; see desktop_work_close().
+ */
 void desktop_work_end(struct desktop *desktop);

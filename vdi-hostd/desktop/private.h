@@ -10,6 +10,25 @@
 
 #define DESKTOP_LOG_TAIL 4096
 
+/*
+ * A QEMU that holds the disks of a desktop that is stopped, its guest never let run. It is none of
+ * the states that everybody sees.
+ *
+ *   none    no QEMU, or that of a guest that runs   work opens -> begins
+ *   begins  desktop-park is under way               plan done -> is; failed -> none
+ *   is      QEMU is there, parked                   start -> none; work ends -> ends; QEMU dies ->
+ *           none
+ *   ends    desktop-unpark is under way             plan done -> none
+ */
+enum desktop_park { PARK_NONE, PARK_BEGINS, PARK_IS, PARK_ENDS };
+
+/* struct parked - what a parked QEMU was made from */
+struct parked {
+	int64_t memory_mib, vcpus;
+	enum db_desktop_boot boot;
+	char network_id[STR_UUID_LEN + 1], iso_id[STR_UUID_LEN + 1];
+};
+
 struct desktop {
 	struct desktops *all;
 	struct db_desktop row;
@@ -26,6 +45,11 @@ struct desktop {
 
 	struct desktop_work work; /* with a `what` while there is any */
 	bool work_opened;         /* it was told that QEMU is there */
+	void (*work_ready)(void *data, const struct err *err); /* it waits for that */
+	void (*work_closed)(void *data);                       /* it waits for QEMU's end */
+	enum desktop_park park;
+	struct parked parked;
+	void (*when_settled)(struct desktop *desktop); /* an operation that waits for `park` */
 
 	/* the process, while there is one */
 	int pidfd;
@@ -37,7 +61,8 @@ struct desktop {
 
 	struct logs *logs;
 	struct qmp *qmp;
-	uv_timer_t *retry;     /* reconnect a lost monitor, restart a failed desktop */
+	uv_timer_t *retry;     /* reconnect a lost monitor; deadlines within a plan's step */
+	uv_timer_t *restart;   /* start it again, as its policy says */
 	unsigned int failures; /* in a row, for the restart's back-off */
 
 	json_t *json; /* as desktop.get answers, made at the first question after a change */
@@ -61,10 +86,40 @@ void desktop_set_state(struct desktop *desktop, enum desktop_state state, const 
 /** desktop_tell() - send the event of a change of state; @was: the old one, "new" or "deleted" */
 void desktop_tell(struct desktop *desktop, const char *was);
 
+/** desktop_claim() - as desktop_begin(), also while its QEMU is being parked or unparked */
+int desktop_claim(struct desktop *desktop, desktop_cb cb, void *data, struct err *err) warn_unused;
+/** desktop_forget_json() - something that desktop.get shows has changed */
+void desktop_forget_json(struct desktop *desktop);
+/** desktop_has_guest() - it has a QEMU, and not only a parked one */
+bool desktop_has_guest(const struct desktop *desktop);
+
 /* work.c: long work on its disks */
+/** desktop_work_refuse() - ERR_BUSY names the work under way; 0 where there is none */
+int desktop_work_refuse(const struct desktop *desktop, struct err *err) warn_unused;
 /** desktop_work_event(), desktop_work_gone() - tell whoever works on the disks; nobody is fine */
 void desktop_work_event(struct desktop *desktop, const char *name, json_t *event);
 void desktop_work_gone(struct desktop *desktop, const struct err *err);
+/** desktop_work_failed() - there is none for the work that waits */
+void desktop_work_failed(struct desktop *desktop, const struct err *err);
+/** desktop_work_drop() - the desktop goes, or the daemon: tell it, and end nothing */
+void desktop_work_drop(struct desktop *desktop);
+/** desktop_work_look() - something ended: does the work that waits for a QEMU get one now? */
+void desktop_work_look(struct desktop *desktop);
+
+/* park.c: QEMU without its guest */
+/** desktop_park() - begin one; it ends in desktop_work_look(), or desktop_work_failed() */
+void desktop_park(struct desktop *desktop);
+/** desktop_unpark() - end it; then desktop_work_look() */
+void desktop_unpark(struct desktop *desktop);
+/** desktop_park_drop() - it is not needed any more, or its monitor is lost */
+void desktop_park_drop(struct desktop *desktop);
+/** desktop_park_ended() - a parked QEMU ended and nobody waited for that */
+void desktop_park_ended(struct desktop *desktop);
+/** desktop_park_fits() - may the guest be let run in the QEMU that is parked? */
+bool desktop_park_fits(const struct desktop *desktop);
+/** desktop_when_settled() - now, or when the QEMU that is being parked or unparked is there or gone
+ */
+void desktop_when_settled(struct desktop *desktop, void (*then)(struct desktop *desktop));
 
 /* paths.c: names that derive from the slot */
 enum desktop_file {
@@ -92,6 +147,11 @@ int desktop_process_adopt(struct desktop *desktop, int pidfd, struct err *err) w
 void desktop_process_release(struct desktop *desktop);
 /** desktop_process_signal() - through whoever may; a process that is gone is no error */
 void desktop_process_signal(struct desktop *desktop, int sig);
+/**
+ * desktop_process_quit() - QEMU is asked to end, which closes its disks well, and soon made to
+ * @ended: when it is gone
+ */
+void desktop_process_quit(struct desktop *desktop, void (*ended)(struct desktop *desktop));
 /** desktop_process_find() - the running QEMU that carries the desktop's id: pid and start time */
 int desktop_process_find(const struct desktop *desktop, pid_t *ret_pid, uint64_t *ret_start,
 			 struct err *err) warn_unused;
@@ -110,6 +170,9 @@ void desktop_monitor_close(struct desktop *desktop);
 void desktop_take_status(struct desktop *desktop, json_t *status);
 void desktop_retry_after(struct desktop *desktop, uint64_t ms, uv_timer_cb cb);
 void desktop_retry_stop(struct desktop *desktop);
+/** desktop_timer_start(), desktop_timer_stop() - of a desktop; once */
+void desktop_timer_start(struct desktop *desktop, uv_timer_t **timer, uint64_t ms, uv_timer_cb cb);
+void desktop_timer_stop(uv_timer_t **timer);
 
 /* spec.c, admission.c */
 int desktop_spec_build(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *ret_n,
@@ -119,6 +182,8 @@ int desktop_admit(struct desktop *desktop, struct err *err) warn_unused;
 
 /* start.c, stop.c, create.c, delete.c */
 void desktop_start_undo(struct desktop *desktop, plan_done_cb done);
+/** desktop_park_plan() - the start's first steps; @done: as plan_start() */
+struct plan *desktop_park_plan(struct desktop *desktop, plan_done_cb done);
 /** desktop_delete_disks() - the files that it writes to; those that are gone are fine */
 int desktop_delete_disks(struct desktop *desktop, struct err *err) warn_unused;
 void desktop_create_undo(struct desktop *desktop, plan_done_cb done);

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,8 @@
 
 #include "base/log.h"
 #include "vdi-hostd/desktop/private.h"
+
+#define QUIT_MS 2000
 
 /* The desktop may be deleted while the answer is under way: it is found again by its id. */
 struct reap {
@@ -93,6 +96,25 @@ void desktop_process_signal(struct desktop *desktop, int sig)
 		.sig = sig,
 	};
 	priv_call(desktop->all->env.priv, &req, NULL, 0, on_signalled, NULL);
+}
+
+static void lose_patience(uv_timer_t *timer)
+{
+	struct desktop *desktop = timer->data;
+	desktop_retry_stop(desktop);
+	desktop_process_signal(desktop, SIGKILL);
+}
+
+void desktop_process_quit(struct desktop *desktop, void (*ended)(struct desktop *desktop))
+{
+	desktop->ended = ended;
+	if (!desktop->qmp) {
+		desktop_process_signal(desktop, SIGKILL);
+		return;
+	}
+	/* what counts is its end, not the answer */
+	qmp_execute(desktop->qmp, "quit", NULL, 0, NULL, NULL);
+	desktop_retry_after(desktop, QUIT_MS, lose_patience);
 }
 
 /* Does this process' command line hold "-uuid", then the id? */

@@ -49,7 +49,8 @@ static int hold_process(struct desktop *desktop, struct err *err)
 	struct db_desktop *row = &desktop->row;
 	bool this_boot = strcmp(row->boot_id, desktop->all->boot_id) == 0;
 	int pidfd;
-	if (row->pid == 0 && row->op != DB_DESKTOP_OP_START)
+	bool may_lack_pid = row->op == DB_DESKTOP_OP_START || row->op == DB_DESKTOP_OP_PARK;
+	if (row->pid == 0 && !may_lack_pid)
 		return err_set(err, ERR_NOT_FOUND, "desktop '%s' had no QEMU", row->name);
 	if (row->pid == 0 || !this_boot ||
 	    proc_open((pid_t)row->pid, row->start_time, &pidfd, err) < 0) {
@@ -161,6 +162,11 @@ static void on_undone_start(void *ctx, const struct err *err)
 	desktop_end(desktop, NULL);
 }
 
+static void on_unparked(struct desktop *desktop)
+{
+	desktop_end(desktop, NULL);
+}
+
 static void on_undone_create(void *ctx, const struct err *err)
 {
 	struct desktop *desktop = ctx;
@@ -195,6 +201,14 @@ static void reconcile_one(struct reconcile *reconcile, struct desktop *desktop)
 		return;
 	case DB_DESKTOP_OP_DELETE:
 		desktop_delete_go_on(desktop, undone, item_new(reconcile, desktop));
+		return;
+	case DB_DESKTOP_OP_PARK:
+		if (runs && desktop_monitor_connect(desktop, 0, &err) < 0)
+			log_warn("desktop %s: %s", row->name, err.msg);
+		desktop->done = undone;
+		desktop->done_data = item_new(reconcile, desktop);
+		desktop->when_settled = on_unparked;
+		desktop_unpark(desktop);
 		return;
 	case DB_DESKTOP_OP_NONE:
 		break;

@@ -12,6 +12,8 @@
 static void write_intent(struct plan *plan, void *ctx);
 static void erase_intent(struct plan *plan, void *ctx);
 static void admit(struct plan *plan, void *ctx);
+static void end_parked(struct plan *plan, void *ctx);
+static void leave_parked(struct plan *plan, void *ctx);
 static void create_tap(struct plan *plan, void *ctx);
 static void delete_tap(struct plan *plan, void *ctx);
 static void spawn_qemu(struct plan *plan, void *ctx);
@@ -24,12 +26,24 @@ static void settle(struct plan *plan, void *ctx);
 static const struct plan_step start_plan[] = {
 	{"intent", write_intent, erase_intent},
 	{"admission", admit, NULL},
+	{"unpark", end_parked, leave_parked},
 	{"tap", create_tap, delete_tap},
 	{"qemu", spawn_qemu, kill_qemu},
 	/* start_timeout_s is its deadline */
 	{"handshake", open_monitor, close_monitor, UINT32_MAX},
 	{"run", run_guest, NULL},
 	{"settle", settle, NULL},
+};
+
+static void write_park(struct plan *plan, void *ctx);
+static void erase_park(struct plan *plan, void *ctx);
+
+/* For work on the disks of a desktop that is stopped; a start goes on from here. */
+static const struct plan_step park_plan[] = {
+	{"intent", write_park, erase_park},
+	{"tap", create_tap, delete_tap},
+	{"qemu", spawn_qemu, kill_qemu},
+	{"handshake", open_monitor, close_monitor, UINT32_MAX},
 };
 
 /* The row and the event of one change go to disk together. */
@@ -59,7 +73,7 @@ static void erase_intent(struct plan *plan, void *ctx)
 {
 	struct desktop *desktop = ctx;
 	struct err err;
-	desktop->row.op = DB_DESKTOP_OP_NONE;
+	desktop->row.op = desktop->park == PARK_IS ? DB_DESKTOP_OP_PARK : DB_DESKTOP_OP_NONE;
 	desktop->row.wanted = false;
 	if (desktop_save(desktop, &err) < 0)
 		log_err("desktop %s: %s", desktop->row.name, err.msg);
@@ -70,6 +84,32 @@ static void admit(struct plan *plan, void *ctx)
 {
 	struct err err;
 	plan_end_step(plan, desktop_admit(ctx, &err), &err);
+}
+
+static void on_parked_end(struct desktop *desktop)
+{
+	struct err err = {0};
+	desktop_retry_stop(desktop);
+	desktop_cleanup(desktop, &err);
+	plan_end_step(desktop->plan, err.code ? -1 : 0, &err);
+}
+
+/* One that was made before the desktop was changed is of no use to it now. */
+static void end_parked(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	if (desktop->park == PARK_NONE || desktop_park_fits(desktop))
+		plan_next(plan);
+	else
+		desktop_process_quit(desktop, on_parked_end);
+}
+
+static void leave_parked(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	desktop->ended = NULL;
+	desktop_retry_stop(desktop);
+	plan_undone(plan);
 }
 
 static void on_tap(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
@@ -97,6 +137,10 @@ static void create_tap(struct plan *plan, void *ctx)
 	struct desktops_env *env = &desktop->all->env;
 	struct err err;
 	const struct db_network *network = NULL;
+	if (desktop->park == PARK_IS) {
+		plan_next(plan);
+		return;
+	}
 	if (desktop->row.network_id[0]) {
 		network = networks_find(env->networks, desktop->row.network_id, &err);
 		if (!network) {
@@ -166,6 +210,10 @@ static void spawn_qemu(struct plan *plan, void *ctx)
 	int fds[QEMU_FDS_MAX];
 	size_t n = 0;
 	struct err err;
+	if (desktop->park == PARK_IS) {
+		plan_next(plan);
+		return;
+	}
 	if (desktop_spec_build(desktop, &req.u.qemu, fds, &n, &err) < 0) {
 		plan_fail(plan, &err);
 		return;
@@ -226,6 +274,10 @@ static void open_monitor(struct plan *plan, void *ctx)
 	struct desktop *desktop = ctx;
 	struct err err;
 	uint64_t deadline_ms = (uint64_t)desktop->timeout_s * 1000;
+	if (desktop->park == PARK_IS) {
+		plan_next(plan);
+		return;
+	}
 	if (desktop_monitor_connect(desktop, deadline_ms, &err) < 0) {
 		plan_fail(plan, &err);
 		return;
@@ -244,6 +296,8 @@ static void close_monitor(struct plan *plan, void *ctx)
 static void run_guest(struct plan *plan, void *ctx)
 {
 	struct desktop *desktop = ctx;
+	desktop->park = PARK_NONE;
+	desktop->disk_error = (struct err){0};
 	qmp_execute(desktop->qmp, "cont", NULL, 0, step_answered, desktop);
 }
 
@@ -274,10 +328,10 @@ static void on_started(void *ctx, const struct err *err)
 	desktop_end(desktop, err);
 }
 
-static struct plan *begin_plan(struct desktop *desktop)
+static void begin_plan(struct desktop *desktop)
 {
-	return plan_start(desktop->all->env.loop, "desktop-start", start_plan,
-			  ARRAY_LEN(start_plan), desktop, on_started);
+	desktop->plan = plan_start(desktop->all->env.loop, "desktop-start", start_plan,
+				   ARRAY_LEN(start_plan), desktop, on_started);
 }
 
 void desktop_start(struct desktop *desktop, int64_t timeout_s, desktop_cb cb, void *data)
@@ -293,12 +347,38 @@ void desktop_start(struct desktop *desktop, int64_t timeout_s, desktop_cb cb, vo
 		cb(data, NULL, &err);
 		return;
 	}
-	if (desktop_begin(desktop, cb, data, &err) < 0) {
+	if (desktop_claim(desktop, cb, data, &err) < 0) {
 		cb(data, NULL, &err);
 		return;
 	}
 	desktop->timeout_s = timeout_s ? timeout_s : desktop->all->env.start_timeout_s;
-	desktop->plan = begin_plan(desktop);
+	desktop_timer_stop(&desktop->restart);
+	desktop_when_settled(desktop, begin_plan);
+}
+
+static void write_park(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	desktop->row.op = DB_DESKTOP_OP_PARK;
+	plan_end_step(plan, desktop_save(desktop, &err), &err);
+}
+
+static void erase_park(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	struct err err;
+	desktop->row.op = DB_DESKTOP_OP_NONE;
+	if (desktop_save(desktop, &err) < 0)
+		log_err("desktop %s: %s", desktop->row.name, err.msg);
+	plan_undone(plan);
+}
+
+struct plan *desktop_park_plan(struct desktop *desktop, plan_done_cb done)
+{
+	desktop->timeout_s = desktop->all->env.start_timeout_s;
+	return plan_start(desktop->all->env.loop, "desktop-park", park_plan, ARRAY_LEN(park_plan),
+			  desktop, done);
 }
 
 void desktop_start_undo(struct desktop *desktop, plan_done_cb done)

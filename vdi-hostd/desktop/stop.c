@@ -79,8 +79,8 @@ static void force(struct plan *plan, void *ctx)
 		plan_next(plan);
 		return;
 	}
-	desktop->ended = on_gone;
-	desktop_process_signal(desktop, SIGKILL);
+	desktop->force = true;
+	desktop_process_quit(desktop, on_gone);
 }
 
 void desktop_cleanup(struct desktop *desktop, struct err *err)
@@ -95,6 +95,7 @@ void desktop_cleanup(struct desktop *desktop, struct err *err)
 	desktop->row.pid = 0;
 	desktop->row.start_time = 0;
 	desktop->row.boot_id[0] = '\0';
+	desktop->park = PARK_NONE;
 	if (desktop_save(desktop, err) < 0)
 		log_err("desktop %s: %s", desktop->row.name, err->msg);
 }
@@ -134,20 +135,35 @@ static void begin_stop(struct desktop *desktop)
 				   ARRAY_LEN(stop_plan), desktop, on_stopped);
 }
 
+/* By the next step at once; one that is in it already is killed. */
+static void hurry(struct desktop *desktop)
+{
+	if (desktop->force) {
+		desktop_process_signal(desktop, SIGKILL);
+	} else if (desktop->ended) {
+		desktop_retry_stop(desktop);
+		desktop->ended = NULL;
+		plan_next(desktop->plan);
+	} else {
+		desktop->force = true;
+	}
+}
+
 void desktop_stop(struct desktop *desktop, bool forced, int64_t timeout_s, desktop_cb cb,
 		  void *data)
 {
 	struct err err;
 	/* force is for the impatient: it hurries a stop that is waiting for the guest */
 	if (forced && desktop->state == DESKTOP_STOPPING && desktop->watch)
-		desktop_process_signal(desktop, SIGKILL);
+		hurry(desktop);
 	/* nor does it wait for a pause or a resume that a hung QEMU may never answer */
-	if (forced && desktop->done && !desktop->plan && desktop->watch)
+	if (forced && desktop->done && !desktop->plan && desktop->watch &&
+	    desktop->park == PARK_NONE)
 		desktop_monitor_close(desktop);
-	if (!desktop->done && !desktop->watch) {
+	if (!desktop->done && (!desktop->watch || desktop->park != PARK_NONE)) {
 		if (desktop->state == DESKTOP_FAILED)
 			desktop_set_state(desktop, DESKTOP_STOPPED, "");
-		desktop_retry_stop(desktop);
+		desktop_timer_stop(&desktop->restart);
 		desktop->row.wanted = false;
 		if (desktop_save(desktop, &err) < 0)
 			cb(data, NULL, &err);
@@ -180,8 +196,11 @@ void desktop_stop_go_on(struct desktop *desktop)
 static void restart(uv_timer_t *timer)
 {
 	struct desktop *desktop = timer->data;
-	desktop_retry_stop(desktop);
-	desktop_start(desktop, 0, nobody_asked, NULL);
+	desktop_timer_stop(&desktop->restart);
+	if (desktop->done)
+		desktop_timer_start(desktop, &desktop->restart, RESTART_FIRST_MS, restart);
+	else
+		desktop_start(desktop, 0, nobody_asked, NULL);
 }
 
 static void restart_by_policy(struct desktop *desktop, bool failed)
@@ -202,7 +221,7 @@ static void restart_by_policy(struct desktop *desktop, bool failed)
 	desktop->failures++;
 	log_info("desktop %s: starts again in %llu ms, as its restart policy says",
 		 desktop->row.name, (unsigned long long)wait_ms);
-	desktop_retry_after(desktop, wait_ms, restart);
+	desktop_timer_start(desktop, &desktop->restart, wait_ms, restart);
 }
 
 void desktop_on_end(struct desktop *desktop)
@@ -216,6 +235,10 @@ void desktop_on_end(struct desktop *desktop)
 		plan_fail(desktop->plan, &words);
 		return;
 	}
+	if (desktop->park != PARK_NONE) {
+		desktop_park_ended(desktop);
+		return;
+	}
 	bool failed = !desktop->guest_ended;
 	/* a desktop that ran well for a while starts its back-off anew */
 	if (str_now_ms() - desktop->row.started_at > 10 * RESTART_LAST_MS)
@@ -224,9 +247,7 @@ void desktop_on_end(struct desktop *desktop)
 	desktop_set_state(desktop, failed ? DESKTOP_FAILED : DESKTOP_STOPPED,
 			  failed ? words.msg : "");
 	desktop_cleanup(desktop, &err);
-	if (desktop->done) {
-		/* pause, resume, reset were under way */
-		desktop_end(desktop, &words);
-	}
+	/* pause, resume, reset may have been under way */
+	desktop_end(desktop, &words);
 	restart_by_policy(desktop, failed);
 }

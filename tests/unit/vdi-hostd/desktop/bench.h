@@ -60,6 +60,7 @@ struct bench {
 	const char *at; /* the command at which it misbehaves; "" is the greeting */
 	enum bench_how how;
 	bool guest_runs, obeys; /* obeys: the guest heeds the power button */
+	bool hangs, quits;      /* hangs: it does not even heed `quit` */
 	bool disk_is_full;      /* who runs is paused at once */
 	int fdset_fd, removed_fds;
 	const char *picture;

@@ -110,6 +110,8 @@ static const char *result_of(struct bench *bench, const char *command)
 		run_guest(bench, false);
 	else if (strcmp(command, "cont") == 0)
 		run_guest(bench, true);
+	else if (strcmp(command, "quit") == 0 && !bench->hangs && !bench->immortal)
+		bench->quits = true;
 	else if (strcmp(command, "screendump") == 0 && bench->picture)
 		assert_int_equal(write(bench->fdset_fd, bench->picture, bench->picture_len),
 				 (ssize_t)bench->picture_len);
@@ -138,6 +140,10 @@ static void on_line(struct bench *bench)
 		snprintf(answer, sizeof(answer), "{\"return\": %s, \"id\": %ld}\r\n",
 			 result_of(bench, command), atol(id + 5));
 	say(bench, answer);
+	if (bench->quits) {
+		bench->quits = false;
+		bench_kill(bench);
+	}
 	if (bench->obeys && strcmp(command, "system_powerdown") == 0) {
 		bench_event(bench, "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true}}");
 		bench_kill(bench);
