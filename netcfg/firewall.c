@@ -2,249 +2,343 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/netlink.h>
-#include <netinet/in.h>
-#include <nftables/libnftables.h>
-#include <stdio.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/mem.h"
-#include "netcfg/internal.h"
+#include "netcfg/nft.h"
 
-#define TABLE "inet " NETCFG_FIREWALL_TABLE
+#define I "inet " NFT_TABLE
+#define B "bridge " NFT_TABLE
 
-/*
- * The table's frame: hooks that only look up the bridge's name. Repeating it changes nothing, and
- * mends it where somebody has been at it. A packet between two ports of one bridge passes the
- * forward hook as well where br_netfilter is loaded; each network's chain lets it through.
- */
-static const char frame[] =
-	"add table " TABLE "\n"
-	"add set " TABLE " bridges { type ifname; }\n"
-	"add map " TABLE " input { type ifname : verdict; }\n"
-	"add map " TABLE " forward_from { type ifname : verdict; }\n"
-	"add map " TABLE " forward_to { type ifname : verdict; }\n"
-	"add map " TABLE " source { type ifname : verdict; }\n"
-	"add chain " TABLE " input { type filter hook input priority filter; policy accept; }\n"
-	"add chain " TABLE " forward { type filter hook forward priority filter; policy accept; }\n"
-	"add chain " TABLE " source { type nat hook postrouting priority srcnat; policy accept; }\n"
-	"flush chain " TABLE " input\n"
-	"flush chain " TABLE " forward\n"
-	"flush chain " TABLE " source\n"
-	"add rule " TABLE " input iifname vmap @input\n"
-	"add rule " TABLE " forward iifname vmap @forward_from\n"
-	"add rule " TABLE " forward oifname vmap @forward_to\n"
-	"add rule " TABLE " source iifname vmap @source\n";
+/* One network's chains, and the maps that lead to them by the bridge's name. */
+static const struct {
+	const char *chain, *map;
+} parts[] = {
+	{"input", "input"},   {"from", "forward_from"},   {"to", "forward_to"},
+	{"source", "source"}, {"source-to", "source_to"},
+};
 
-/* One network's chains and the elements that lead to them; text_expand() puts the bridge for %b. */
-static const char objects[] = "add chain " TABLE " net-%b-input\n"
-			      "add chain " TABLE " net-%b-from\n"
-			      "add chain " TABLE " net-%b-to\n"
-			      "add chain " TABLE " net-%b-source\n"
-			      "flush chain " TABLE " net-%b-input\n"
-			      "flush chain " TABLE " net-%b-from\n"
-			      "flush chain " TABLE " net-%b-to\n"
-			      "flush chain " TABLE " net-%b-source\n"
-			      "add element " TABLE " bridges { \"%b\" }\n"
-			      "add element " TABLE " input { \"%b\" : jump net-%b-input }\n"
-			      "add element " TABLE " forward_from { \"%b\" : jump net-%b-from }\n"
-			      "add element " TABLE " forward_to { \"%b\" : jump net-%b-to }\n"
-			      "add element " TABLE " source { \"%b\" : jump net-%b-source }\n";
-
-/* %a is the bridge's address */
-static const char rules[] =
-	"add rule " TABLE " net-%b-input ct state established,related accept\n"
-	"add rule " TABLE " net-%b-input udp dport 67 accept\n"
-	"add rule " TABLE " net-%b-input ip daddr %a meta l4proto { tcp, udp } th dport 53 accept\n"
-	"add rule " TABLE " net-%b-input icmp type echo-request accept\n"
-	"add rule " TABLE " net-%b-input drop\n"
-	"add rule " TABLE " net-%b-from oifname \"%b\" accept\n";
-
-/* %n is the network, as address/prefix */
-static const char rules_nat[] =
-	"add rule " TABLE " net-%b-from ip saddr %n oifname != @bridges accept\n"
-	"add rule " TABLE " net-%b-to ct state established,related accept\n"
-	"add rule " TABLE " net-%b-source ip saddr %n oifname != \"%b\" masquerade\n";
-
-static const char rules_end[] = "add rule " TABLE " net-%b-from drop\n"
-				"add rule " TABLE " net-%b-to drop\n";
-
-static const char objects_delete[] = "delete element " TABLE " bridges { \"%b\" }\n"
-				     "delete element " TABLE " input { \"%b\" }\n"
-				     "delete element " TABLE " forward_from { \"%b\" }\n"
-				     "delete element " TABLE " forward_to { \"%b\" }\n"
-				     "delete element " TABLE " source { \"%b\" }\n"
-				     "delete chain " TABLE " net-%b-input\n"
-				     "delete chain " TABLE " net-%b-from\n"
-				     "delete chain " TABLE " net-%b-to\n"
-				     "delete chain " TABLE " net-%b-source\n";
-
-/* nft's complaint is several lines with a picture of the command; the first says it. */
-static int err_nft(struct err *err, const char *what, const char *text)
+static const char *family_of(const struct netcfg_addr *address)
 {
-	enum err_code code = ERR_IO;
-	if (strstr(text, "Operation not permitted"))
-		code = ERR_DENIED;
-	else if (strstr(text, "not supported"))
-		code = ERR_UNSUPPORTED;
-	return err_set(err, code, "firewall: cannot %s: %.*s", what, (int)strcspn(text, "\n"),
-		       text);
+	return address->family == AF_INET ? "ip" : "ip6";
 }
 
-/*
- * Run one command text as one transaction.
- * @ret_out: what it printed, owned by the caller; or NULL
- */
-static int nft_run(const char *what, const char *text, char **ret_out, struct err *err)
+static int network_check(const struct netcfg_firewall *network, struct err *err)
 {
-	/* libnftables ends the process where this socket cannot be had, so ask first */
-	_cleanup_close_ int probe = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-	if (probe < 0)
-		return err_set_sys(err, ERR_UNSUPPORTED, errno,
-				   "firewall: this kernel has no nftables (nf_tables)");
-	/* a new context each time: its cache of the ruleset must not outlive others' changes */
-	struct nft_ctx *ctx = nft_ctx_new(NFT_CTX_DEFAULT);
-	if (!ctx)
-		return err_set(err, ERR_LIMIT, "firewall: cannot open nftables");
-	int rc = -1;
-	if (nft_ctx_buffer_output(ctx) != 0 || nft_ctx_buffer_error(ctx) != 0) {
-		err_set(err, ERR_LIMIT, "firewall: out of memory");
-	} else if (nft_run_cmd_from_buffer(ctx, text) != 0) {
-		const char *why = nft_ctx_get_error_buffer(ctx);
-		err_nft(err, what, why && *why ? why : "nftables gave no reason");
-	} else {
-		const char *out = nft_ctx_get_output_buffer(ctx);
-		if (ret_out)
-			*ret_out = mem_strdup(out ? out : "");
-		rc = 0;
-	}
-	nft_ctx_free(ctx);
-	return rc;
-}
-
-static int table_exists(bool *ret, struct err *err)
-{
-	_cleanup_free_ char *out = NULL;
-	if (nft_run("list the tables", "list tables inet\n", &out, err) < 0)
+	if (netcfg_name_check("bridge", network->bridge, err) < 0)
 		return -1;
-	*ret = strstr(out, "table " TABLE "\n") != NULL;
+	if (network->kind < NETCFG_FIREWALL_NAT || network->kind > NETCFG_FIREWALL_BRIDGED)
+		return err_set(err, ERR_INVALID, "firewall: there is no kind %d of network",
+			       (int)network->kind);
+	if (network->n_addresses > NETCFG_FIREWALL_ADDRS_MAX ||
+	    network->n_openings > NETCFG_FIREWALL_OPENINGS_MAX)
+		return err_set(err, ERR_INVALID, "network on %s: over %d addresses or %d openings",
+			       network->bridge, NETCFG_FIREWALL_ADDRS_MAX,
+			       NETCFG_FIREWALL_OPENINGS_MAX);
+	for (unsigned int i = 0; i < network->n_addresses; i++)
+		if (netcfg_subnet_check(&network->addresses[i], err) < 0)
+			return -1;
+	for (unsigned int i = 0; i < network->n_openings; i++) {
+		const struct netcfg_opening *opening = &network->openings[i];
+		if ((opening->protocol != NETCFG_TCP && opening->protocol != NETCFG_UDP) ||
+		    opening->port_first == 0 || opening->port_last < opening->port_first)
+			return err_set(err, ERR_INVALID,
+				       "network on %s: opening %u is no range of tcp or udp ports",
+				       network->bridge, i);
+	}
 	return 0;
 }
 
-/* struct names - what stands in for %b, %a and %n */
-struct names {
-	const char *bridge;
-	char address[INET_ADDRSTRLEN];
+/* ---- what one network's chains say ---- */
+
+/* The guests' way to the host itself. */
+static void input_write(FILE *text, const struct netcfg_firewall *network)
+{
+	const char *b = network->bridge;
+	char host[INET6_ADDRSTRLEN];
+	fprintf(text, "add rule " I " net-%s-input ct state established,related accept\n", b);
+	fprintf(text, "add rule " I " net-%s-input udp dport 67 accept\n", b);
+	fprintf(text, "add rule " I " net-%s-input meta nfproto ipv6 udp dport 547 accept\n", b);
+	for (unsigned int i = 0; i < network->n_addresses; i++) {
+		const struct netcfg_addr *own = &network->addresses[i];
+		size_t size;
+		inet_ntop(own->family, netcfg_addr_bytes(own, &size), host, sizeof(host));
+		fprintf(text,
+			"add rule " I " net-%s-input %s daddr %s meta l4proto { tcp, udp } "
+			"th dport 53 accept\n",
+			b, family_of(own), host);
+	}
+	fprintf(text,
+		"add rule " I " net-%s-input ip6 daddr fe80::/10 meta l4proto { tcp, udp } "
+		"th dport 53 accept\n",
+		b);
+	fprintf(text, "add rule " I " net-%s-input icmp type echo-request accept\n", b);
+	fprintf(text,
+		"add rule " I " net-%s-input icmpv6 type { echo-request, nd-router-solicit, "
+		"nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } accept\n",
+		b);
+	for (unsigned int i = 0; i < network->n_openings; i++) {
+		const struct netcfg_opening *opening = &network->openings[i];
+		fprintf(text, "add rule " I " net-%s-input %s dport %u-%u accept\n", b,
+			opening->protocol == NETCFG_TCP ? "tcp" : "udp", opening->port_first,
+			opening->port_last);
+	}
+	fprintf(text, "add rule " I " net-%s-input drop\n", b);
+}
+
+/* The guests' way out, and what comes in to them. */
+static void forward_write(FILE *text, const struct netcfg_firewall *network)
+{
+	const char *b = network->bridge;
 	char net[NETCFG_ADDR_TEXT_MAX];
-};
-
-static void text_expand(FILE *out, const char *template, const struct names *names)
-{
-	for (const char *c = template; *c; c++) {
-		if (*c != '%') {
-			fputc(*c, out);
-			continue;
-		}
-		c++;
-		fputs(*c == 'b' ? names->bridge : *c == 'a' ? names->address : names->net, out);
-	}
-}
-
-/* The templates up to NULL, one after the other; owned by the caller. */
-static char *text_build(const struct names *names, const char *const *templates)
-{
-	char *text = NULL;
-	size_t size;
-	FILE *out = open_memstream(&text, &size);
+	const bool out = network->kind != NETCFG_FIREWALL_ISOLATED;
+	fprintf(text, "add rule " I " net-%s-from oifname \"%s\" accept\n", b, b);
 	if (!out)
-		abort();
-	for (; *templates; templates++)
-		text_expand(out, *templates, names);
-	/* as with mem_calloc(): the host is out of memory */
-	if (fclose(out) != 0)
-		abort();
-	return text;
+		fprintf(text,
+			"add rule " I " net-%s-from ct state established,related "
+			"ct status dnat accept\n",
+			b);
+	for (unsigned int i = 0; i < network->n_addresses; i++) {
+		const struct netcfg_addr range = netcfg_addr_network(&network->addresses[i]);
+		const char *family = family_of(&range);
+		netcfg_addr_format(&range, net);
+		if (out)
+			fprintf(text,
+				"add rule " I " net-%s-from %s saddr %s oifname != @bridges "
+				"accept\n",
+				b, family, net);
+		/* nobody out there has an address of ours */
+		fprintf(text, "add rule " I " net-%s-to %s saddr %s iifname != \"%s\" drop\n", b,
+			family, net, b);
+	}
+	fprintf(text, "add rule " I " net-%s-to ct status dnat accept\n", b);
+	if (out)
+		fprintf(text, "add rule " I " net-%s-to ct state established,related accept\n", b);
+	if (network->kind == NETCFG_FIREWALL_ROUTED)
+		fprintf(text, "add rule " I " net-%s-to iifname != @bridges accept\n", b);
+	fprintf(text, "add rule " I " net-%s-from drop\nadd rule " I " net-%s-to drop\n", b, b);
 }
 
-int netcfg_firewall_has(struct netcfg *netcfg, const char *bridge, bool *ret, struct err *err)
+static void source_write(FILE *text, const struct netcfg_firewall *network)
 {
-	if (netcfg_name_check("bridge", bridge, err) < 0)
-		return -1;
-	bool there;
-	if (table_exists(&there, err) < 0)
-		return -1;
-	if (!there) {
-		*ret = false;
-		return 0;
+	const char *b = network->bridge;
+	char net[NETCFG_ADDR_TEXT_MAX];
+	for (unsigned int i = 0; network->kind == NETCFG_FIREWALL_NAT && i < network->n_addresses;
+	     i++) {
+		const struct netcfg_addr range = netcfg_addr_network(&network->addresses[i]);
+		fprintf(text,
+			"add rule " I " net-%s-source %s saddr %s oifname != \"%s\" masquerade\n",
+			b, family_of(&range), netcfg_addr_format(&range, net), b);
 	}
-	_cleanup_free_ char *map = NULL;
-	if (nft_run("list the networks", "list map " TABLE " input\n", &map, err) < 0)
-		return -1;
-	char quoted[NETCFG_NAME_MAX + 3];
-	snprintf(quoted, sizeof(quoted), "\"%s\"", bridge);
-	*ret = strstr(map, quoted) != NULL;
+	/*
+	 * A forwarded port that leads back into the network that it was asked from: the answer
+	 * has to come by here again. And a guest without a way out could answer nobody else.
+	 */
+	if (network->kind == NETCFG_FIREWALL_ISOLATED)
+		fprintf(text, "add rule " I " net-%s-source-to ct status dnat masquerade\n", b);
+	else
+		fprintf(text,
+			"add rule " I " net-%s-source-to iifname \"%s\" ct status dnat "
+			"masquerade\n",
+			b, b);
+}
+
+/* The chains, empty. */
+static void chains_write(FILE *text, const char *bridge)
+{
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+		fprintf(text,
+			"add chain " I " net-%s-%s\nflush chain " I " net-%s-%s\n"
+			"add element " I " %s { \"%s\" : jump net-%s-%s }\n",
+			bridge, parts[i].chain, bridge, parts[i].chain, parts[i].map, bridge,
+			bridge, parts[i].chain);
+	fprintf(text, "add element " I " bridges { \"%s\" }\n", bridge);
+}
+
+static void network_write(FILE *text, const struct netcfg_firewall *network)
+{
+	chains_write(text, network->bridge);
+	if (network->kind == NETCFG_FIREWALL_BRIDGED) {
+		/* the way out of our other networks may lead over it */
+		fprintf(text, "delete element " I " bridges { \"%s\" }\n", network->bridge);
+		return;
+	}
+	input_write(text, network);
+	forward_write(text, network);
+	source_write(text, network);
+}
+
+/* ---- changes ---- */
+
+static int network_put(const struct netcfg_firewall *network, bool with_bridge, struct err *err)
+{
+	char *text;
+	size_t size;
+	FILE *out = nft_text_open(&text, &size);
+	nft_frame_inet_write(out);
+	if (with_bridge)
+		nft_frame_bridge_write(out);
+	network_write(out, network);
+	nft_text_close(out);
+	_cleanup_free_ char *owned = text;
+	if (nft_run("apply the rules", text, NULL, err) < 0)
+		return err_prefix(err, "network on %s", network->bridge);
 	return 0;
 }
 
 int netcfg_firewall_ensure(struct netcfg *netcfg, const struct netcfg_firewall *network,
 			   struct err *err)
 {
-	if (netcfg_name_check("bridge", network->bridge, err) < 0)
+	struct err why = {0};
+	bool v4 = false, v6 = false;
+	if (network_check(network, err) < 0)
 		return -1;
-	const struct netcfg_addr *own = &network->addresses[0];
-	if (network->n_addresses != 1 || own->family != AF_INET)
-		return err_set(err, ERR_UNSUPPORTED, "firewall: one IPv4 address, so far");
-	if (netcfg_subnet_check(own, err) < 0)
+	/* kernels without nftables for bridges still guard networks, if not NICs */
+	if (network_put(network, true, &why) < 0 &&
+	    (why.code != ERR_UNSUPPORTED || network_put(network, false, &why) < 0)) {
+		if (err)
+			*err = why;
 		return -1;
-	struct names names = {.bridge = network->bridge};
-	const struct netcfg_addr net = netcfg_addr_network(own);
-	netcfg_addr_format(&net, names.net);
-	inet_ntop(AF_INET, &own->v4, names.address, sizeof(names.address));
-	const char *of_kind = NULL;
-	switch (network->kind) {
-	case NETCFG_FIREWALL_NAT:
-		of_kind = rules_nat;
-		break;
-	case NETCFG_FIREWALL_ISOLATED:
-		of_kind = "";
-		break;
-	case NETCFG_FIREWALL_ROUTED:
-	case NETCFG_FIREWALL_BRIDGED:
-		break;
 	}
-	if (!of_kind)
-		return err_set(err, ERR_INVALID, "firewall: there is no kind %d of network",
-			       (int)network->kind);
-	const char *const templates[] = {frame, objects, rules, of_kind, rules_end, NULL};
-	_cleanup_free_ char *text = text_build(&names, templates);
-	if (nft_run("apply the rules", text, NULL, err) < 0)
-		return err_prefix(err, "network on %s", network->bridge);
+	if (network->kind != NETCFG_FIREWALL_NAT && network->kind != NETCFG_FIREWALL_ROUTED)
+		return 0;
 	/* last: the rules have to stand before the kernel forwards anything */
-	if (network->kind == NETCFG_FIREWALL_NAT)
-		return netcfg_sysctl_write("/proc/sys/net/ipv4/ip_forward", "1", err);
+	for (unsigned int i = 0; i < network->n_addresses; i++) {
+		v4 = v4 || network->addresses[i].family == AF_INET;
+		v6 = v6 || network->addresses[i].family == AF_INET6;
+	}
+	if (v4 && nft_forwarding4_enable(err) < 0)
+		return -1;
+	return v6 ? nft_forwarding6_enable(err) : 0;
+}
+
+static void note_one(void *data, const struct nft_found *found)
+{
+	*(bool *)data = true;
+}
+
+static int is_empty(struct netcfg *netcfg, uint8_t family, const char *set, bool *ret,
+		    struct err *err)
+{
+	bool any = false;
+	int sys;
+	do
+		sys = nft_elems_each(netcfg, family, set, note_one, &any);
+	while (sys == EINTR);
+	if (sys != 0)
+		return nft_err(err, sys, "list what is left");
+	*ret = !any;
 	return 0;
 }
 
 int netcfg_firewall_delete(struct netcfg *netcfg, const char *bridge, struct err *err)
 {
 	bool there;
-	if (netcfg_name_check("bridge", bridge, err) < 0 || table_exists(&there, err) < 0)
+	if (netcfg_name_check("bridge", bridge, err) < 0)
 		return -1;
+	int sys = nft_chain_exists(netcfg, NFPROTO_INET, "forwards-all", &there);
+	if (sys != 0)
+		return nft_err(err, sys, "look up the table");
 	if (!there)
 		return 0;
+	char *text;
+	size_t size;
+	FILE *out = nft_text_open(&text, &size);
 	/*
 	 * Deleting what is not there fails the whole transaction, so make it first: then half of a
 	 * network, which only somebody else's hand leaves, goes just as well.
 	 */
-	const struct names names = {.bridge = bridge};
-	const char *const templates[] = {frame, objects, objects_delete, NULL};
-	_cleanup_free_ char *text = text_build(&names, templates);
-	_cleanup_free_ char *left = NULL;
-	if (nft_run("remove the rules", text, NULL, err) < 0 ||
-	    nft_run("list the networks", "list set " TABLE " bridges\n", &left, err) < 0)
+	nft_frame_inet_write(out);
+	chains_write(out, bridge);
+	fprintf(out, "delete element " I " bridges { \"%s\" }\n", bridge);
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+		fprintf(out, "delete element " I " %s { \"%s\" }\n", parts[i].map, bridge);
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+		fprintf(out, "delete chain " I " net-%s-%s\n", bridge, parts[i].chain);
+	nft_text_close(out);
+	_cleanup_free_ char *owned = text;
+	if (nft_run("remove the rules", text, NULL, err) < 0)
 		return err_prefix(err, "network on %s", bridge);
-	if (strstr(left, "elements"))
+	return nft_tables_tidy(netcfg, err);
+}
+
+int nft_tables_tidy(struct netcfg *netcfg, struct err *err)
+{
+	static const char *const sets[] = {"input",     "nics",          "redirect4",
+					   "redirect6", "redirect4-any", "redirect6-any"};
+	bool empty = true, group = false;
+	for (size_t i = 0; empty && i < ARRAY_LEN(sets); i++)
+		if (is_empty(netcfg, NFPROTO_INET, sets[i], &empty, err) < 0)
+			return -1;
+	if (!empty)
 		return 0;
-	return nft_run("remove the table", "delete table " TABLE "\n", NULL, err);
+	int sys = nft_group_any(netcfg, &group);
+	if (sys != 0)
+		return nft_err(err, sys, "look up the firewall groups");
+	if (nft_run("remove the table", "add table " I "\ndelete table " I "\n", NULL, err) < 0)
+		return -1;
+	/* a kernel without nftables for bridges has none to be removed */
+	struct err why = {0};
+	if (!group &&
+	    nft_run("remove the table", "add table " B "\ndelete table " B "\n", NULL, &why) < 0 &&
+	    why.code != ERR_UNSUPPORTED) {
+		if (err)
+			*err = why;
+		return -1;
+	}
+	return 0;
+}
+
+int netcfg_firewall_owner(struct netcfg *netcfg, uint32_t *ret, struct err *err)
+{
+	int sys = nft_owner(netcfg, ret);
+	return sys == 0 ? 0 : nft_err(err, sys, "ask who it is that changes it");
+}
+
+/* Do the hooks still lead to the maps? */
+static int frame_stands(struct netcfg *netcfg, bool *ret, struct err *err)
+{
+	static const struct {
+		const char *chain;
+		uint32_t rules;
+	} hooks[] = {
+		{"input", 2}, {"forward", 3}, {"source", 2}, {"forwards", 1}, {"forwards-own", 1}};
+	*ret = true;
+	for (size_t i = 0; i < ARRAY_LEN(hooks); i++) {
+		bool there = false;
+		uint32_t use = 0;
+		int sys = nft_chain_use(netcfg, NFPROTO_INET, hooks[i].chain, &there, &use);
+		if (sys != 0)
+			return nft_err(err, sys, "look up the table");
+		*ret = *ret && there && use == hooks[i].rules;
+	}
+	return 0;
+}
+
+int netcfg_firewall_has(struct netcfg *netcfg, const char *bridge, bool *ret, struct err *err)
+{
+	bool stands;
+	if (netcfg_name_check("bridge", bridge, err) < 0 || frame_stands(netcfg, &stands, err) < 0)
+		return -1;
+	if (!stands) {
+		*ret = false;
+		return 0;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+		struct nft_elem elem = {.family = NFPROTO_INET};
+		snprintf(elem.set, sizeof(elem.set), "%s", parts[i].map);
+		nft_elem_key_name(&elem, bridge);
+		int sys = nft_elem_get(netcfg, &elem);
+		if (sys != 0 && sys != ENOENT)
+			return nft_err(err, sys, "look up the network");
+		if (sys == ENOENT) {
+			*ret = false;
+			return 0;
+		}
+	}
+	*ret = true;
+	return 0;
 }

@@ -71,8 +71,8 @@ struct netcfg_firewall {
  *
  * Makes the tables where they are missing. For kinds nat and routed also enables forwarding in the
  * kernel (of the families that @addresses have), which is never disabled again: something else on
- * the host may rely on it by then. Enabling it for IPv6 makes links stop hearing router
- * advertisements; those with accept_ra = 1 that have a default route by one are set to 2 first.
+ * the host may rely on it by then. With it on for IPv6, links whose accept_ra is 1 stop hearing
+ * routers: those are set to 2 first, so that the host keeps its own way out.
  * Errors: ERR_UNSUPPORTED without nftables, ERR_DENIED, ERR_IO (nft's own words).
  */
 int netcfg_firewall_ensure(struct netcfg *netcfg, const struct netcfg_firewall *network,
@@ -87,3 +87,9 @@ int netcfg_firewall_delete(struct netcfg *netcfg, const char *bridge, struct err
 /** netcfg_firewall_has() - are there rules for that bridge, and the frame that leads to them? */
 int netcfg_firewall_has(struct netcfg *netcfg, const char *bridge, bool *ret,
 			struct err *err) warn_unused;
+
+/**
+ * netcfg_firewall_owner() - the number under which the kernel tells others who changed nftables
+ * For netcfg_monitor_open(): what this process does is no news.
+ */
+int netcfg_firewall_owner(struct netcfg *netcfg, uint32_t *ret, struct err *err) warn_unused;

@@ -31,10 +31,15 @@ struct netcfg_event {
 
 /**
  * netcfg_monitor_open() - begin to listen; needs no privilege for links and addresses
- * @own: nftables changes made through it are not told (may be NULL: all are)
+ * @owner: netcfg_firewall_owner() of the process whose changes to nftables are no news; or 0
+ *
+ * nftables needs CAP_NET_ADMIN to begin with, and none later: a process may open it, drop its
+ * privileges and go on. Without it the tables are not watched: see netcfg_monitor_has_tables().
  */
-int netcfg_monitor_open(struct netcfg_monitor **ret, const struct netcfg *own,
-			struct err *err) warn_unused;
+int netcfg_monitor_open(struct netcfg_monitor **ret, uint32_t owner, struct err *err) warn_unused;
+
+/** netcfg_monitor_has_tables() - does it hear of changes to nftables? */
+bool netcfg_monitor_has_tables(const struct netcfg_monitor *monitor);
 
 /** netcfg_monitor_close() - NULL is fine */
 void netcfg_monitor_close(struct netcfg_monitor *monitor);

@@ -54,9 +54,9 @@ int netcfg_nic_has(struct netcfg *netcfg, const struct netcfg_nic *nic, bool *re
 
 /* why a packet was dropped; the order is that of the checks */
 enum netcfg_drop {
-	NETCFG_DROP_VLAN = 1,  /* a VLAN tag */
+	NETCFG_DROP_MAC = 1,   /* another's MAC, in the Ethernet header */
+	NETCFG_DROP_VLAN,      /* a VLAN tag */
 	NETCFG_DROP_ETHERTYPE, /* not IPv4, ARP or IPv6 */
-	NETCFG_DROP_MAC,       /* another's MAC, in the Ethernet header */
 	NETCFG_DROP_ARP,       /* another's MAC or address in ARP */
 	NETCFG_DROP_IPV4,      /* another's source address */
 	NETCFG_DROP_IPV6,

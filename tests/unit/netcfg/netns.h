@@ -16,7 +16,8 @@
 #include "base/mem.h"
 #include "netcfg/netcfg.h"
 
-#define NETNS_SKIP 77
+#define NETNS_SKIP       77
+#define NETNS_OUTPUT_MAX (1 << 20)
 
 static inline int netns_setup(void **state)
 {
@@ -48,10 +49,10 @@ static inline void netns_require(void)
 /* A command's output; the test fails where it fails. Owned by the caller. */
 static inline char *netns_output(const char *command)
 {
-	char *text = mem_calloc(1, 65536);
+	char *text = mem_calloc(1, NETNS_OUTPUT_MAX);
 	FILE *in = popen(command, "re");
 	assert_non_null(in);
-	size_t n = fread(text, 1, 65535, in);
+	size_t n = fread(text, 1, NETNS_OUTPUT_MAX - 1, in);
 	text[n] = '\0';
 	int rc = pclose(in);
 	if (rc != 0)

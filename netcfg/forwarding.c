@@ -1,0 +1,54 @@
+/* The kernel's own switches for passing packets on. Once on, they stay on: others may need them. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "netcfg/nft.h"
+
+#define IPV6_CONF "/proc/sys/net/ipv6/conf"
+
+int nft_forwarding4_enable(struct err *err)
+{
+	return netcfg_sysctl_write("/proc/sys/net/ipv4/ip_forward", "1", err);
+}
+
+static bool file_says(const char *path, char value)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char now = '\0';
+	return fd >= 0 && read(fd, &now, 1) == 1 && now == value;
+}
+
+/*
+ * A host that passes packets on stops hearing routers where accept_ra is 1, and so would lose its
+ * own default route some time later: 2 means "all the same". The bridges of ours have 0.
+ */
+static int routers_keep(struct err *err)
+{
+	DIR *dir = opendir(IPV6_CONF);
+	if (!dir)
+		return err_set(err, ERR_UNSUPPORTED, "this kernel has no IPv6");
+	int rc = 0;
+	for (struct dirent *entry; rc == 0 && (entry = readdir(dir));) {
+		char path[sizeof(IPV6_CONF) + NAME_MAX + 16];
+		if (entry->d_name[0] == '.' || strcmp(entry->d_name, "lo") == 0)
+			continue;
+		snprintf(path, sizeof(path), IPV6_CONF "/%s/accept_ra", entry->d_name);
+		if (file_says(path, '1'))
+			rc = netcfg_sysctl_write(path, "2", err);
+	}
+	closedir(dir);
+	return rc;
+}
+
+int nft_forwarding6_enable(struct err *err)
+{
+	if (file_says(IPV6_CONF "/all/forwarding", '1'))
+		return 0;
+	if (routers_keep(err) < 0)
+		return -1;
+	return netcfg_sysctl_write(IPV6_CONF "/all/forwarding", "1", err);
+}

@@ -1,0 +1,328 @@
+/*
+ * The frame of each table: hooks, sets and maps, which networks, NICs and groups only add elements
+ * and chains to. Repeating it changes nothing, and mends it where somebody has been at it.
+ */
+#include "netcfg/nft.h"
+
+#define I "inet " NFT_TABLE
+#define B "bridge " NFT_TABLE
+
+/* An endpoint that is forwarded, and where to. */
+#define FORWARD_MAP(name, from, to)                                                                \
+	"add map " I " " name " { type " from " : " to " . inet_service; }\n"
+
+/*
+ * A packet between two ports of one bridge passes the forward hook as well where br_netfilter is
+ * loaded; each network's chain lets it through. A packet that the host got from a tap itself came
+ * past the bridge, and so past the checks there.
+ */
+static const char inet_frame[] =
+	"add table " I "\n"
+	"add set " I " bridges { type ifname; }\n"
+	"add set " I " nics { type ifname; }\n"
+	"add map " I " input { type ifname : verdict; }\n"
+	"add map " I " forward_from { type ifname : verdict; }\n"
+	"add map " I " forward_to { type ifname : verdict; }\n"
+	"add map " I " source { type ifname : verdict; }\n"
+	"add map " I " source_to { type ifname : verdict; }\n" /* clang-format off */
+	FORWARD_MAP("redirect4", "ipv4_addr . inet_proto . inet_service", "ipv4_addr")
+	FORWARD_MAP("redirect6", "ipv6_addr . inet_proto . inet_service", "ipv6_addr")
+	FORWARD_MAP("redirect4-any", "inet_proto . inet_service", "ipv4_addr")
+	FORWARD_MAP("redirect6-any", "inet_proto . inet_service", "ipv6_addr")
+	/* clang-format on */
+	"add chain " I " input { type filter hook input priority filter; policy accept; }\n"
+	"add chain " I " forward { type filter hook forward priority filter; policy accept; }\n"
+	"add chain " I " source { type nat hook postrouting priority srcnat; policy accept; }\n"
+	"add chain " I " forwards { type nat hook prerouting priority dstnat; policy accept; }\n"
+	"add chain " I " forwards-own { type nat hook output priority -100; policy accept; }\n"
+	"add chain " I " forwards-all\n"
+	"flush chain " I " input\n"
+	"flush chain " I " forward\n"
+	"flush chain " I " source\n"
+	"flush chain " I " forwards\n"
+	"flush chain " I " forwards-own\n"
+	"flush chain " I " forwards-all\n"
+	"add rule " I " input iifname @nics drop\n"
+	"add rule " I " input iifname vmap @input\n"
+	"add rule " I " forward iifname @nics drop\n"
+	"add rule " I " forward iifname vmap @forward_from\n"
+	"add rule " I " forward oifname vmap @forward_to\n"
+	"add rule " I " source iifname vmap @source\n"
+	"add rule " I " source oifname vmap @source_to\n"
+	"add rule " I " forwards meta l4proto { tcp, udp } jump forwards-all\n"
+	"add rule " I " forwards-own meta l4proto { tcp, udp } jump forwards-all\n"
+	"add rule " I " forwards-all meta l4proto { tcp, udp } "
+	"dnat ip to ip daddr . meta l4proto . th dport map @redirect4\n"
+	"add rule " I " forwards-all meta l4proto { tcp, udp } "
+	"dnat ip6 to ip6 daddr . meta l4proto . th dport map @redirect6\n"
+	"add rule " I " forwards-all ip daddr 127.0.0.0/8 return\n"
+	"add rule " I " forwards-all ip6 daddr ::1 return\n"
+	"add rule " I " forwards-all fib daddr type != local return\n"
+	"add rule " I " forwards-all meta nfproto ipv4 meta l4proto { tcp, udp } "
+	"dnat ip to meta l4proto . th dport map @redirect4-any\n"
+	"add rule " I " forwards-all meta nfproto ipv6 meta l4proto { tcp, udp } "
+	"dnat ip6 to meta l4proto . th dport map @redirect6-any\n";
+
+/* ---- what NICs may send ---- */
+
+#define DROP_CHAIN(name)                                                                           \
+	"add chain " B " drop-" name "\n"                                                          \
+	"flush chain " B " drop-" name "\n"
+
+/* the number is enum netcfg_drop's; the packet is on its way out, so its mark is free */
+#define DROP_RULES(name, number)                                                                   \
+	"add rule " B " drop-" name " meta mark set " number " goto dropped-from\n"
+
+#define CHAIN(name)                                                                                \
+	"add chain " B " " name "\n"                                                               \
+	"flush chain " B " " name "\n"
+
+/* type and length of a link-layer address option (RFC 4861 4.6.1), and whose address it has */
+#define SLLA_IS_OWN(type_at, address_at) "@th," type_at ",16 0x0101 iifname . @th," address_at
+#define TLLA_IS_OWN(type_at, address_at) "@th," type_at ",16 0x0201 iifname . @th," address_at
+
+static const char bridge_sets[] =
+	"add table " B "\n"
+	"add set " B " nics { type ifname; }\n"
+	"add set " B " any { type ifname; }\n"
+	"add set " B " macs { type ifname . ether_addr; }\n"
+	"add set " B " options { typeof iifname . @th,80,48; }\n"
+	"add set " B " source4 { type ifname . ether_addr . ipv4_addr; }\n"
+	"add set " B " source6 { type ifname . ether_addr . ipv6_addr; }\n"
+	"add set " B " targets { typeof iifname . @th,64,128; }\n"
+	"add set " B " drops { type ifname . mark; size 65536; flags dynamic; counter; }\n";
+
+/* clang-format off */
+static const char bridge_chains[] =
+	DROP_CHAIN("mac") DROP_CHAIN("vlan") DROP_CHAIN("ethertype") DROP_CHAIN("arp")
+	DROP_CHAIN("ipv4") DROP_CHAIN("ipv6") DROP_CHAIN("dhcp") DROP_CHAIN("ra") DROP_CHAIN("nd")
+	DROP_CHAIN("group-out") DROP_CHAIN("group-in")
+	CHAIN("dropped-from") CHAIN("from") CHAIN("from-arp") CHAIN("from-ipv4") CHAIN("from-ipv4-own")
+	CHAIN("from-ipv6") CHAIN("from-ipv6-own") CHAIN("from-icmpv6") CHAIN("solicit") CHAIN("advert")
+	CHAIN("router-solicit") CHAIN("out4") CHAIN("out6") CHAIN("in4") CHAIN("in6")
+	CHAIN("known-out") CHAIN("known-in") CHAIN("begin-out") CHAIN("begin-in")
+	CHAIN("group-out") CHAIN("group-in");
+
+/* In this order each is only seen by packets that passed the ones before. */
+static const char bridge_rules[] =
+	DROP_RULES("mac", "1") DROP_RULES("vlan", "2") DROP_RULES("ethertype", "3")
+	DROP_RULES("arp", "4") DROP_RULES("ipv4", "5") DROP_RULES("ipv6", "6")
+	DROP_RULES("dhcp", "7") DROP_RULES("ra", "8") DROP_RULES("nd", "9")
+	DROP_RULES("group-out", "10")
+	"add rule " B " drop-group-in meta mark set 11 update @drops { oifname . meta mark }\n"
+	"add rule " B " drop-group-in drop\n"
+	"add rule " B " dropped-from update @drops { iifname . meta mark }\n"
+	"add rule " B " dropped-from drop\n"
+
+	"add rule " B " from iifname . ether saddr != @macs goto drop-mac\n"
+	"add rule " B " from ether type vmap { ip : goto from-ipv4, arp : goto from-arp, ip6 : goto from-ipv6, "
+	"8021q : goto drop-vlan, 8021ad : goto drop-vlan }\n"
+	"add rule " B " from goto drop-ethertype\n"
+
+	"add rule " B " from-arp arp htype != 1 goto drop-arp\n"
+	"add rule " B " from-arp arp ptype != ip goto drop-arp\n"
+	"add rule " B " from-arp arp hlen != 6 goto drop-arp\n"
+	"add rule " B " from-arp arp plen != 4 goto drop-arp\n"
+	"add rule " B " from-arp iifname . arp saddr ether . arp saddr ip @source4 accept\n"
+	/* a probe (RFC 5227) */
+	"add rule " B " from-arp arp operation request arp saddr ip 0.0.0.0 "
+	"iifname . arp saddr ether @macs accept\n"
+	"add rule " B " from-arp iifname @any iifname . arp saddr ether @macs accept\n"
+	"add rule " B " from-arp goto drop-arp\n"
+
+	"add rule " B " from-ipv4 iifname . ether saddr . ip saddr @source4 goto from-ipv4-own\n"
+	"add rule " B " from-ipv4 ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 "
+	"udp dport 67 accept\n"
+	"add rule " B " from-ipv4 iifname @any goto from-ipv4-own\n"
+	"add rule " B " from-ipv4 goto drop-ipv4\n"
+	"add rule " B " from-ipv4-own udp sport 67 goto drop-dhcp\n"
+	"add rule " B " from-ipv4-own iifname @grouped goto out4\n"
+	"add rule " B " from-ipv4-own accept\n"
+
+	"add rule " B " from-ipv6 meta l4proto ipv6-icmp jump from-icmpv6\n"
+	"add rule " B " from-ipv6 iifname . ether saddr . ip6 saddr @source6 goto from-ipv6-own\n"
+	"add rule " B " from-ipv6 iifname @any goto from-ipv6-own\n"
+	"add rule " B " from-ipv6 goto drop-ipv6\n"
+	"add rule " B " from-ipv6-own udp sport 547 goto drop-dhcp\n"
+	"add rule " B " from-ipv6-own iifname @grouped goto out6\n"
+	"add rule " B " from-ipv6-own accept\n"
+
+	"add rule " B " from-icmpv6 icmpv6 type vmap { nd-router-advert : goto drop-ra, "
+	"nd-redirect : goto drop-ra, nd-router-solicit : goto router-solicit, "
+	"nd-neighbor-solicit : goto solicit, nd-neighbor-advert : goto advert }\n"
+	/* a host that has no address yet reports what it listens to all the same (RFC 3810 5.2.13) */
+	"add rule " B " from-icmpv6 ip6 saddr :: icmpv6 type mld2-listener-report accept\n"
+	/* it has a type and is none of the above */
+	"add rule " B " from-icmpv6 icmpv6 type != nd-router-advert return\n"
+	/* or is the rest of a packet whose beginning was looked at */
+	"add rule " B " from-icmpv6 frag frag-off != 0 return\n"
+	"add rule " B " from-icmpv6 goto drop-nd\n"
+
+	/*
+	 * Neighbour discovery has no extension headers (and fragments of it are not heard: RFC
+	 * 6980). Only the option that says whose link-layer address it is may be there, alone:
+	 * behind others it could not be found.
+	 */
+	"add rule " B " solicit ip6 nexthdr != ipv6-icmp goto drop-nd\n"
+	"add rule " B " solicit ip6 saddr :: iifname . @th,64,128 @targets accept\n"
+	"add rule " B " solicit ip6 saddr :: iifname @any accept\n"
+	"add rule " B " solicit ip6 length 24 return\n"
+	"add rule " B " solicit ip6 length 32 " SLLA_IS_OWN("192", "208,48") " @options return\n"
+	"add rule " B " solicit goto drop-nd\n"
+
+	"add rule " B " advert ip6 nexthdr != ipv6-icmp goto drop-nd\n"
+	"add rule " B " advert iifname . @th,64,128 != @targets iifname != @any goto drop-nd\n"
+	"add rule " B " advert ip6 length 24 return\n"
+	"add rule " B " advert ip6 length 32 " TLLA_IS_OWN("192", "208,48") " @options return\n"
+	"add rule " B " advert goto drop-nd\n"
+
+	"add rule " B " router-solicit ip6 nexthdr != ipv6-icmp goto drop-nd\n"
+	"add rule " B " router-solicit ip6 saddr :: ip6 length 8 accept\n"
+	"add rule " B " router-solicit ip6 length 8 return\n"
+	"add rule " B " router-solicit ip6 length 16 " SLLA_IS_OWN("64", "80,48")
+	" @options return\n"
+	"add rule " B " router-solicit goto drop-nd\n";
+/* clang-format on */
+
+/* ---- groups ---- */
+
+#define SLOT(n)                                                                                    \
+	"add map " B " out" n " { type ifname : verdict; }\n"                                      \
+	"add map " B " out" n "-end { type ifname : verdict; }\n"                                  \
+	"add map " B " in" n " { type ifname : verdict; }\n"                                       \
+	"add map " B " in" n "-end { type ifname : verdict; }\n"
+
+#define SLOT_RULES(n)                                                                              \
+	"add rule " B " group-out iifname vmap @out" n "\n"                                        \
+	"add rule " B " group-out iifname vmap @out" n "-end\n"                                    \
+	"add rule " B " group-in oifname vmap @in" n "\n"                                          \
+	"add rule " B " group-in oifname vmap @in" n "-end\n"
+
+/*
+ * An exchange that a rule let begin, seen from the guest: its address and port first. Not answered
+ * it is forgotten after a minute.
+ */
+#define FLOWS "size 262144; flags dynamic,timeout; timeout 1m;"
+
+static const char group_sets[] = "add set " B " grouped { type ifname; }\n" /* clang-format off */
+	SLOT("0") SLOT("1") SLOT("2") SLOT("3") /* clang-format on */
+	"add set " B " flows4 { typeof iifname . meta l4proto . ip saddr . th sport . ip daddr . "
+	"th dport; " FLOWS " }\n"
+	"add set " B " flows6 { typeof iifname . meta l4proto . ip6 saddr . th sport . "
+	"ip6 daddr . th dport; " FLOWS " }\n"
+	"add set " B " echoes4 { typeof iifname . ip saddr . ip daddr . icmp id; " FLOWS " }\n"
+	"add set " B " echoes6 { typeof iifname . ip6 saddr . ip6 daddr . icmpv6 id; " FLOWS " }\n";
+
+#define OUT4 "iifname . meta l4proto . ip saddr . th sport . ip daddr . th dport"
+#define OUT6 "iifname . meta l4proto . ip6 saddr . th sport . ip6 daddr . th dport"
+#define IN4  "oifname . meta l4proto . ip daddr . th dport . ip saddr . th sport"
+#define IN6  "oifname . meta l4proto . ip6 daddr . th dport . ip6 saddr . th sport"
+
+#define TCP_UDP "meta l4proto { tcp, udp } "
+#define ICMP_ERRORS                                                                                \
+	"icmp type { destination-unreachable, time-exceeded, parameter-problem } accept\n"
+/* errors, and what the first chains or the far side's own look after: neighbours, multicast */
+#define ICMPV6_FREE                                                                                \
+	"icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, "                   \
+	"parameter-problem, mld-listener-query, mld-listener-report, mld-listener-done, "          \
+	"nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, "           \
+	"mld2-listener-report } accept\n"
+
+/* The first packet of an exchange stands for those after it; a later piece has no ports. */
+static const char group_rules[] =
+	"add rule " B " out4 ip frag-off & 0x1fff != 0 accept\n"
+	"add rule " B " out4 " TCP_UDP OUT4 " @flows4 goto known-out\n"
+	"add rule " B " out4 icmp type echo-reply iifname . ip saddr . ip daddr . icmp id "
+	"@echoes4 accept\n"
+	"add rule " B " out4 " ICMP_ERRORS "add rule " B " out4 ip protocol igmp accept\n"
+	"add rule " B " out4 udp sport 68 udp dport 67 accept\n"
+	"add rule " B " out4 goto group-out\n"
+
+	"add rule " B " out6 frag frag-off != 0 accept\n"
+	"add rule " B " out6 " TCP_UDP OUT6 " @flows6 goto known-out\n"
+	"add rule " B " out6 icmpv6 type echo-reply iifname . ip6 saddr . ip6 daddr . icmpv6 id "
+	"@echoes6 accept\n"
+	"add rule " B " out6 " ICMPV6_FREE "add rule " B
+	" out6 udp sport 546 udp dport 547 accept\n"
+	"add rule " B " out6 goto group-out\n"
+
+	"add rule " B " in4 ip frag-off & 0x1fff != 0 accept\n"
+	"add rule " B " in4 " TCP_UDP IN4 " @flows4 goto known-in\n"
+	"add rule " B " in4 icmp type echo-reply oifname . ip daddr . ip saddr . icmp id "
+	"@echoes4 accept\n"
+	"add rule " B " in4 " ICMP_ERRORS "add rule " B " in4 ip protocol igmp accept\n"
+	"add rule " B " in4 udp sport 67 udp dport 68 accept\n"
+	"add rule " B " in4 goto group-in\n"
+
+	"add rule " B " in6 frag frag-off != 0 accept\n"
+	"add rule " B " in6 " TCP_UDP IN6 " @flows6 goto known-in\n"
+	"add rule " B " in6 icmpv6 type echo-reply oifname . ip6 daddr . ip6 saddr . icmpv6 id "
+	"@echoes6 accept\n"
+	"add rule " B " in6 " ICMPV6_FREE "add rule " B " in6 udp sport 547 udp dport 546 accept\n"
+	"add rule " B " in6 goto group-in\n"
+
+	/* an exchange that goes on is kept; one that ends is left to be forgotten */
+	"add rule " B " known-out tcp flags & (syn | fin | rst) != 0 accept\n"
+	"add rule " B " known-out ether type ip meta l4proto tcp update @flows4 { " OUT4
+	" timeout 4h } accept\n"
+	"add rule " B " known-out ether type ip meta l4proto udp update @flows4 { " OUT4
+	" timeout 3m } accept\n"
+	"add rule " B " known-out ether type ip6 meta l4proto tcp update @flows6 { " OUT6
+	" timeout 4h } accept\n"
+	"add rule " B " known-out ether type ip6 meta l4proto udp update @flows6 { " OUT6
+	" timeout 3m } accept\n"
+	"add rule " B " known-out accept\n"
+	"add rule " B " known-in tcp flags & (syn | fin | rst) != 0 accept\n"
+	"add rule " B " known-in ether type ip meta l4proto tcp update @flows4 { " IN4
+	" timeout 4h } accept\n"
+	"add rule " B " known-in ether type ip meta l4proto udp update @flows4 { " IN4
+	" timeout 3m } accept\n"
+	"add rule " B " known-in ether type ip6 meta l4proto tcp update @flows6 { " IN6
+	" timeout 4h } accept\n"
+	"add rule " B " known-in ether type ip6 meta l4proto udp update @flows6 { " IN6
+	" timeout 3m } accept\n"
+	"add rule " B " known-in accept\n" /* clang-format off */
+
+	SLOT_RULES("0") SLOT_RULES("1") SLOT_RULES("2") SLOT_RULES("3") /* clang-format on */
+	"add rule " B " group-out goto begin-out\n"
+	"add rule " B " group-in goto begin-in\n"
+
+	"add rule " B " begin-out ether type ip " TCP_UDP "update @flows4 { " OUT4 " } accept\n"
+	"add rule " B " begin-out ether type ip6 " TCP_UDP "update @flows6 { " OUT6 " } accept\n"
+	"add rule " B " begin-out icmp type echo-request update @echoes4 { "
+	"iifname . ip saddr . ip daddr . icmp id } accept\n"
+	"add rule " B " begin-out icmpv6 type echo-request update @echoes6 { "
+	"iifname . ip6 saddr . ip6 daddr . icmpv6 id } accept\n"
+	"add rule " B " begin-out accept\n"
+	"add rule " B " begin-in ether type ip " TCP_UDP "update @flows4 { " IN4 " } accept\n"
+	"add rule " B " begin-in ether type ip6 " TCP_UDP "update @flows6 { " IN6 " } accept\n"
+	"add rule " B " begin-in icmp type echo-request update @echoes4 { "
+	"oifname . ip daddr . ip saddr . icmp id } accept\n"
+	"add rule " B " begin-in icmpv6 type echo-request update @echoes6 { "
+	"oifname . ip6 daddr . ip6 saddr . icmpv6 id } accept\n"
+	"add rule " B " begin-in accept\n";
+
+/* Before ebtables' DNAT, and before br_netfilter lets the host's own rules see the packet. */
+static const char bridge_hooks[] =
+	"add chain " B " prerouting { type filter hook prerouting priority -350; policy accept; }\n"
+	"add chain " B " postrouting { type filter hook postrouting priority 0; policy accept; }\n"
+	"flush chain " B " prerouting\n"
+	"flush chain " B " postrouting\n"
+	"add rule " B " prerouting iifname @nics goto from\n"
+	"add rule " B " postrouting ether type ip oifname @grouped goto in4\n"
+	"add rule " B " postrouting ether type ip6 oifname @grouped goto in6\n";
+
+void nft_frame_inet_write(FILE *text)
+{
+	fputs(inet_frame, text);
+}
+
+void nft_frame_bridge_write(FILE *text)
+{
+	fputs(bridge_sets, text);
+	fputs(group_sets, text);
+	fputs(bridge_chains, text);
+	fputs(bridge_rules, text);
+	fputs(group_rules, text);
+	fputs(bridge_hooks, text);
+}
