@@ -26,10 +26,12 @@ static void write_intent(struct plan *plan, void *ctx)
 static void delete_files(struct plan *plan, void *ctx)
 {
 	struct desktop *desktop = ctx;
+	const struct desktop_keeper *keeper = &desktop->all->keeper;
 	struct err err;
 	desktop_unlink_sockets(desktop);
 	desktop_unlink_logs(desktop);
-	plan_end_step(plan, desktop_delete_disks(desktop, &err), &err);
+	int result = keeper->forget ? keeper->forget(keeper->data, desktop, &err) : 0;
+	plan_end_step(plan, result < 0 ? -1 : desktop_delete_disks(desktop, &err), &err);
 }
 
 static void delete_row(struct plan *plan, void *ctx)

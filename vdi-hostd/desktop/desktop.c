@@ -92,6 +92,11 @@ void desktops_free(struct desktops *all)
 	free(all);
 }
 
+void desktops_keep(struct desktops *all, const struct desktop_keeper *keeper)
+{
+	all->keeper = keeper ? *keeper : (struct desktop_keeper){0};
+}
+
 size_t desktops_count(struct desktops *all)
 {
 	return HASH_CNT(by_id, all->by_id);

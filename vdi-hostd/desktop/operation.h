@@ -28,6 +28,23 @@ struct db_desktop *desktop_edit(struct desktop *desktop);
 int desktop_save(struct desktop *desktop, struct err *err) warn_unused;
 /** desktop_env() - what it stands on */
 const struct desktops_env *desktop_env(const struct desktop *desktop);
+/** desktop_agent_path() - the socket of its guest's agent, while it has a QEMU */
+int desktop_agent_path(const struct desktop *desktop, char *ret, size_t size,
+		       struct err *err) warn_unused;
+
+/**
+ * struct desktop_keeper - who keeps more files of a desktop than its row names
+ * @settle: before a QEMU gets the disks: finish or undo what was interrupted, now
+ * @forget: the desktop is deleted: its files and rows with it; idempotent
+ */
+struct desktop_keeper {
+	int (*settle)(void *data, struct desktop *desktop, struct err *err);
+	int (*forget)(void *data, struct desktop *desktop, struct err *err);
+	void *data;
+};
+
+/** desktops_keep() - @keeper: copied; NULL for nobody any more */
+void desktops_keep(struct desktops *all, const struct desktop_keeper *keeper);
 
 /**
  * struct desktop_work - long work on the disks of one desktop

@@ -39,6 +39,11 @@ int desktop_path(const struct desktop *desktop, enum desktop_file file, char *re
 	return 0;
 }
 
+int desktop_agent_path(const struct desktop *desktop, char *ret, size_t size, struct err *err)
+{
+	return desktop_path(desktop, DESKTOP_AGENT_SOCKET, ret, size, err);
+}
+
 int desktop_make_dirs(const struct desktop *desktop, struct err *err)
 {
 	for (int runtime = 0; runtime < 2; runtime++) {

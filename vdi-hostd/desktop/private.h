@@ -74,6 +74,7 @@ struct desktops {
 	struct desktops_env env;
 	struct desktop *by_id, *by_name;
 	char boot_id[STR_UUID_LEN + 1];
+	struct desktop_keeper keeper;
 	bool closing;
 };
 

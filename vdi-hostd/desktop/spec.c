@@ -79,6 +79,9 @@ static int add_disk(struct desktop *desktop, unsigned int index, struct qemu_spe
 static int add_disks(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *n,
 		     struct err *err)
 {
+	const struct desktop_keeper *keeper = &desktop->all->keeper;
+	if (keeper->settle && keeper->settle(keeper->data, desktop, err) < 0)
+		return -1;
 	for (unsigned int i = 0; i < DB_DISKS; i++)
 		if (add_disk(desktop, i, spec, fds, n, err) < 0)
 			return -1;

@@ -104,6 +104,18 @@ struct image_layer {
  */
 int images_chain_open(struct images *images, const char *file, const char *image_id,
 		      struct image_layer *ret, size_t *ret_n, struct err *err) warn_unused;
+/** images_chain_read() - the same, the top read-only as well */
+int images_chain_read(struct images *images, const char *file, const char *image_id,
+		      struct image_layer *ret, size_t *ret_n, struct err *err) warn_unused;
+/**
+ * images_layers() - the files of a desktop's own that one of them stands on, itself first; measured
+ * only
+ * @ret: room for QEMU_CHAIN_MAX
+ *
+ * Ends at an image, and where a file is missing. ERR_NOT_FOUND when @file itself is.
+ */
+int images_layers(struct images *images, const char *file, struct image_layer *ret, size_t *ret_n,
+		  struct err *err) warn_unused;
 void images_chain_close(struct image_layer *layers, size_t n);
 
 /** images_chain() - the files that an image is made of, top first; @ret: room for QEMU_CHAIN_MAX */

@@ -125,6 +125,57 @@ int images_chain_open(struct images *images, const char *file, const char *image
 	return open_chain(images, STORE_OVERLAYS, file, O_RDWR, image_id, ret, ret_n, err);
 }
 
+int images_chain_read(struct images *images, const char *file, const char *image_id,
+		      struct image_layer *ret, size_t *ret_n, struct err *err)
+{
+	return open_chain(images, STORE_OVERLAYS, file, O_RDONLY, image_id, ret, ret_n, err);
+}
+
+static int read_layer(struct images *images, const char *file, struct store_layer *ret,
+		      struct err *err)
+{
+	_cleanup_close_ int fd = -1;
+
+	*ret = (struct store_layer){.fd = -1, .folder = STORE_OVERLAYS};
+	if (str_copy(ret->file, sizeof(ret->file), file) < 0)
+		return err_set(err, ERR_CORRUPT, "a file's name is too long");
+	if (store_open_file(images->store, STORE_OVERLAYS, file, O_RDONLY, &fd, err) < 0)
+		return -1;
+	return qcow2_read(fd, QCOW2_ALLOW_BACKING, &ret->header, err);
+}
+
+int images_layers(struct images *images, const char *file, struct image_layer *ret, size_t *ret_n,
+		  struct err *err)
+{
+	static const char folder[] = "../overlays/";
+	struct store_layer layer;
+	char at[128];
+	size_t n = 0;
+
+	snprintf(at, sizeof(at), "%s", file);
+	while (n < QEMU_CHAIN_MAX) {
+		struct err failed;
+		if (read_layer(images, at, &layer, &failed) < 0 ||
+		    measure(images, &layer, &ret[n], &failed) < 0) {
+			if (n > 0 && failed.code == ERR_NOT_FOUND)
+				break;
+			if (err)
+				*err = failed;
+			return err_prefix(err, "%.60s", at);
+		}
+		ret[n++].fd = -1;
+		const char *below = layer.header.backing_name;
+		if (strncmp(below, folder, strlen(folder)) != 0)
+			break;
+		below += strlen(folder);
+		if (strncmp(below, file, STR_UUID_LEN) != 0 || str_copy(at, sizeof(at), below) < 0)
+			return err_set(err, ERR_CORRUPT, "%.60s leads to a file of another's",
+				       ret[n - 1].file);
+	}
+	*ret_n = n;
+	return 0;
+}
+
 void images_chain_close(struct image_layer *layers, size_t n)
 {
 	for (size_t i = 0; i < n; i++)

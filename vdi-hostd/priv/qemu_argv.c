@@ -303,6 +303,11 @@ static void push_file(const struct qemu_disk *disk, size_t level, int fd, struct
 {
 	static const char *const formats[] = {[QEMU_FILE_QCOW2] = "qcow2", [QEMU_FILE_RAW] = "raw"};
 	const char *read_only = level ? "true" : "false", *node = disk->node[level];
+	/*
+	 * what stands below is read by whoever stands on it, and a merge opens it for writing a
+	 * second time, which its own lock on the first descriptor would forbid
+	 */
+	const char *locking = level ? "off" : "auto";
 	char backing[64] = "";
 
 	/* left out, QEMU would open whatever path the header names */
@@ -317,8 +322,8 @@ static void push_file(const struct qemu_disk *disk, size_t level, int fd, struct
 	argv_push(argv,
 		  "{\"driver\":\"file\",\"node-name\":\"%s-file\","
 		  "\"filename\":\"/dev/fdset/%d\",\"read-only\":%s,\"auto-read-only\":false,"
-		  "\"discard\":\"unmap\",\"cache\":{\"direct\":false}}",
-		  node, fd, read_only);
+		  "\"locking\":\"%s\",\"discard\":\"unmap\",\"cache\":{\"direct\":false}}",
+		  node, fd, read_only, locking);
 	argv_push(argv, "-blockdev");
 	argv_push(argv,
 		  "{\"driver\":\"%s\",\"node-name\":\"%s\",\"file\":\"%s-file\","
