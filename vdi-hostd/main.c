@@ -364,6 +364,7 @@ static int assemble(struct daemon *daemon, const struct priv_config *priv_config
 		return -1;
 	daemon->info.spice_port = broker_port(host->broker);
 	networks_hosts_source(host->networks, desktops_each_address, host->desktops);
+	networks_taps_source(host->networks, desktops_each_tap, host->desktops);
 	return 0;
 }
 

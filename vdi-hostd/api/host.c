@@ -24,6 +24,15 @@ static const struct {
 	{PRIV_HAS_BRIDGE_VLAN, "bridge_vlan_filtering"},
 	{PRIV_HAS_LANDLOCK, "landlock"},
 	{PRIV_HAS_KVM_DEVICE, "kvm_device"},
+	{PRIV_HAS_VXLAN, "vxlan"},
+	{PRIV_HAS_RATE_TO, "rate_to_guest"},
+	{PRIV_HAS_RATE_FROM, "rate_from_guest"},
+	{PRIV_HAS_NFT_BRIDGE, "nftables_bridge"},
+	{PRIV_HAS_NFT_NETDEV, "nftables_netdev"},
+	{PRIV_HAS_BRIDGE_CT, "bridge_connection_tracking"},
+	{PRIV_HAS_PORT_ISOLATION, "port_isolation"},
+	{PRIV_HAS_MULTI_QUEUE, "multi_queue"},
+	{PRIV_HAS_IPV6, "ipv6"},
 };
 
 static const struct json_field info_fields[] = {

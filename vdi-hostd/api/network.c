@@ -1,22 +1,41 @@
 #include "vdi-hostd/network/network.h"
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "vdi-hostd/api/api.h"
 #include "vdi-hostd/desktop/desktop.h"
 
-static const char *const kinds[] = {"nat", "isolated", "bridged", "user", NULL};
-static const char *const states[] = {"active", "degraded", "changing", NULL};
+static const char *const kinds[] = {"nat", "isolated", "bridged", "user", "routed", NULL};
+static const char *const states[] = {"active", "degraded", "changing", "unconfirmed", NULL};
 
 static const struct json_field network_fields[] = {
 	{"id", JSON_FIELD_STRING, .doc = "UUID"},
 	{"name", JSON_FIELD_NAME, .doc = "unique among networks"},
 	{"kind", JSON_FIELD_ENUM, .values = kinds, .doc = "what it reaches"},
 	{"state", JSON_FIELD_ENUM, .values = states,
-	 .doc = "degraded: something of it is missing on the host, and is being put back"},
+	 .doc = "degraded: something of it is missing on the host, and is being put back; "
+		"unconfirmed: taken back unless network.confirm comes in time"},
 	{"state_reason", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "what is missing"},
 	{"cidr", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its range of addresses"},
 	{"gateway", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the host's address on it"},
 	{"bridge", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the kernel's link"},
+	{"range", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
+	 .doc = "what desktops get of the addresses; null: all"},
+	{"cidr6", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its range of IPv6 addresses"},
+	{"gateway6", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
+	 .doc = "the host's IPv6 address on it"},
+	{"dns", JSON_FIELD_BOOL, .doc = "the host answers names on it"},
+	{"isolate_ports", JSON_FIELD_BOOL, .doc = "its desktops do not reach each other"},
+	{"mtu", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "null: the kernel's choice"},
+	{"uplink", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the host's link that it is on"},
+	{"vlan", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "802.1Q tag on the uplink"},
+	{"vni", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "its VXLAN"},
+	{"underlay", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
+	 .doc = "this host's address towards its peers"},
+	{"vxlan_port", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "UDP port of the VXLAN"},
+	{"peers", JSON_FIELD_STRINGS, .doc = "addresses of the hosts that it spans, but this one"},
+	{"confirm_until", JSON_FIELD_TIME, JSON_FIELD_NULLABLE,
+	 .doc = "when it is taken back unless confirmed"},
 	{"created_at", JSON_FIELD_TIME, .doc = "when it was made"},
 	{0},
 };
@@ -32,27 +51,138 @@ static void answer_network(void *data, const struct db_network *row, const struc
 }
 
 struct create_params {
-	const char *name, *cidr;
+	const char *name, *cidr, *gateway, *range, *cidr6, *uplink, *underlay;
 	int kind;
+	int64_t vlan, mtu, vni, vxlan_port, confirm_timeout_s;
+	json_t *peers;
+	bool dns, isolate_ports;
 };
 
+#define AT(member) offsetof(struct create_params, member)
+
 static const struct json_field create_fields[] = {
-	{"name", JSON_FIELD_NAME, JSON_FIELD_REQUIRED, offsetof(struct create_params, name),
-	 .doc = "unique among networks"},
-	{"kind", JSON_FIELD_ENUM, 0, offsetof(struct create_params, kind), .values = kinds,
-	 .doc = "nat: out through the host's address; isolated: no way out; user: QEMU's own, for "
-		"daemons without root; bridged is not offered yet"},
-	{"cidr", JSON_FIELD_STRING, 0, offsetof(struct create_params, cidr), .max = 32,
+	{"name", JSON_FIELD_NAME, JSON_FIELD_REQUIRED, AT(name), .doc = "unique among networks"},
+	{"kind", JSON_FIELD_ENUM, 0, AT(kind), .values = kinds,
+	 .doc = "nat: out through the host's address; isolated: no way out; routed: out and in with "
+		"addresses of its own; bridged: on a link of the host's, where others give "
+		"addresses; user: QEMU's own, for daemons without root"},
+	{"cidr", JSON_FIELD_STRING, 0, AT(cidr), .max = 32,
 	 .doc = "its range, such as 10.1.2.0/24; without it a free one is chosen"},
+	{"gateway", JSON_FIELD_STRING, 0, AT(gateway), .max = 15,
+	 .doc = "the host's own address in it; without it the first"},
+	{"range", JSON_FIELD_STRING, 0, AT(range), .max = 40,
+	 .doc = "what desktops get of it, such as 10.1.2.100-10.1.2.199; without it all"},
+	{"cidr6", JSON_FIELD_STRING, 0, AT(cidr6), .max = 48,
+	 .doc = "its IPv6 range, such as fd00:1:2:3::/64, or auto"},
+	{"uplink", JSON_FIELD_STRING, 0, AT(uplink), .max = 15,
+	 .doc = "kind bridged: the host's link to the outside; its addresses move to the bridge"},
+	{"vlan", JSON_FIELD_INT, 0, AT(vlan), .min = 0, .max = 4094,
+	 .doc = "kind bridged: this VLAN of the uplink, which keeps its addresses"},
+	{"confirm_timeout_s", JSON_FIELD_INT, 0, AT(confirm_timeout_s), .min = 1, .max = 3600,
+	 .def = 60,
+	 .doc = "kind bridged without a VLAN: all is put back unless network.confirm comes by then"},
+	{"mtu", JSON_FIELD_INT, 0, AT(mtu), .min = 0, .max = 9216,
+	 .doc = "576 to 9216; 0: the kernel's choice"},
+	{"vni", JSON_FIELD_INT, 0, AT(vni), .min = 0, .max = 16777215,
+	 .doc = "spans hosts, as this VXLAN; needs underlay and peers"},
+	{"underlay", JSON_FIELD_STRING, 0, AT(underlay), .max = 15,
+	 .doc = "this host's address towards the peers"},
+	{"peers", JSON_FIELD_STRINGS, 0, AT(peers), .max = 16, .doc = "the other hosts' addresses"},
+	{"vxlan_port", JSON_FIELD_INT, 0, AT(vxlan_port), .min = 0, .max = 65535, .def = 4789,
+	 .doc = "UDP port of the VXLAN, the same on all hosts"},
+	{"dns", JSON_FIELD_BOOL, 0, AT(dns), .def = 1, .doc = "answer names on it"},
+	{"isolate_ports", JSON_FIELD_BOOL, 0, AT(isolate_ports),
+	 .doc = "its desktops do not reach each other"},
 	{0},
 };
+
+#undef AT
+
+static int check_mtu(int64_t mtu, struct err *err)
+{
+	if (mtu <= 0 || mtu >= PRIV_MTU_MIN)
+		return 0;
+	return err_set_field(err, "mtu", "an MTU is %d to %d", PRIV_MTU_MIN, PRIV_MTU_MAX);
+}
 
 static struct api_token network_create(struct api_call *call, const void *data)
 {
 	const struct create_params *params = data;
+	struct err err;
+	const struct network_create create = {
+		.name = params->name,
+		.kind = (enum db_network_kind)params->kind,
+		.cidr = params->cidr,
+		.gateway = params->gateway,
+		.range = params->range,
+		.cidr6 = params->cidr6,
+		.uplink = params->uplink,
+		.vlan = params->vlan,
+		.mtu = params->mtu,
+		.vni = params->vni,
+		.vxlan_port = params->vxlan_port,
+		.underlay = params->underlay,
+		.peers = params->peers,
+		.no_dns = !params->dns,
+		.isolate_ports = params->isolate_ports,
+		.confirm_timeout_s = params->confirm_timeout_s,
+	};
+	if (check_mtu(params->mtu, &err) < 0)
+		return api_fail(call, &err);
 	struct api_token token = api_pending(call);
-	networks_create(api_call_host(call)->networks, params->name,
-			(enum db_network_kind)params->kind, params->cidr, answer_network, call);
+	networks_create(api_call_host(call)->networks, &create, answer_network, call);
+	return token;
+}
+
+struct update_params {
+	const char *network, *cidr, *range;
+	int64_t mtu;
+	json_t *peers;
+	bool dns, isolate_ports;
+};
+
+#define AT(member) offsetof(struct update_params, member)
+
+static const struct json_field update_fields[] = {
+	{"network", JSON_FIELD_REF, JSON_FIELD_REQUIRED, AT(network), .doc = "name or id"},
+	{"cidr", JSON_FIELD_STRING, 0, AT(cidr), .max = 32,
+	 .doc = "grow or shrink its range around the gateway and the addresses in use"},
+	{"range", JSON_FIELD_STRING, 0, AT(range), .max = 40,
+	 .doc = "what new desktops get of it, such as 10.1.2.100-10.1.2.199"},
+	{"mtu", JSON_FIELD_INT, 0, AT(mtu), .min = 0, .max = 9216, .def = -1,
+	 .doc = "576 to 9216; 0: the kernel's choice"},
+	{"peers", JSON_FIELD_STRINGS, 0, AT(peers), .max = 16,
+	 .doc = "the other hosts of its VXLAN; replaces the list"},
+	{"dns", JSON_FIELD_BOOL, 0, AT(dns), .doc = "answer names on it"},
+	{"isolate_ports", JSON_FIELD_BOOL, 0, AT(isolate_ports),
+	 .doc = "its desktops do not reach each other"},
+	{0},
+};
+
+#undef AT
+
+static int bool_if_there(struct api_call *call, const char *name, bool value)
+{
+	return json_object_get(api_call_params(call), name) ? value : -1;
+}
+
+static struct api_token network_update(struct api_call *call, const void *data)
+{
+	const struct update_params *params = data;
+	struct err err;
+	const struct network_update update = {
+		.cidr = params->cidr,
+		.range = params->range,
+		.mtu = params->mtu,
+		.peers = params->peers,
+		.dns = bool_if_there(call, "dns", params->dns),
+		.isolate_ports = bool_if_there(call, "isolate_ports", params->isolate_ports),
+	};
+	if (check_mtu(params->mtu, &err) < 0)
+		return api_fail(call, &err);
+	struct api_token token = api_pending(call);
+	networks_update(api_call_host(call)->networks, params->network, &update, answer_network,
+			call);
 	return token;
 }
 
@@ -93,6 +223,14 @@ static struct api_token network_get(struct api_call *call, const void *data)
 	return row ? api_reply(call, networks_to_json(networks, row)) : api_fail(call, &err);
 }
 
+static struct api_token network_confirm(struct api_call *call, const void *data)
+{
+	const struct ref_params *params = data;
+	struct api_token token = api_pending(call);
+	networks_confirm(api_call_host(call)->networks, params->network, answer_network, call);
+	return token;
+}
+
 static struct api_token network_delete(struct api_call *call, const void *data)
 {
 	const struct ref_params *params = data;
@@ -128,6 +266,12 @@ const struct api_method api_network_methods[] = {
 	 "List the networks."},
 	{"network.get", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
 	 network_fields, network_get, "Show one network."},
+	{"network.update", API_ROLE_ADMIN, API_MUTATES | API_NAMED, update_fields,
+	 sizeof(struct update_params), network_fields, network_update,
+	 "Change a network; desktops on it go on."},
+	{"network.confirm", API_ROLE_ADMIN, API_MUTATES | API_NAMED, ref_fields,
+	 sizeof(struct ref_params), network_fields, network_confirm,
+	 "Keep a bridged network: its uplink is not put back."},
 	{"network.delete", API_ROLE_ADMIN, API_MUTATES | API_NAMED, ref_fields,
 	 sizeof(struct ref_params), NULL, network_delete,
 	 "Delete a network that no desktop is on."},

@@ -2,7 +2,7 @@
 
 #include "vdi-hostd/db/private.h"
 
-#define COLUMNS "id, network_id, mac, protocol, host_address, host_port, port, count, created_at"
+#define COLUMNS "id, network_id, mac, protocol, host_address, host_port, port, count, created_at, ip"
 
 static int read_row(sqlite3_stmt *stmt, struct db_forward *ret, struct err *err)
 {
@@ -19,6 +19,7 @@ static int read_row(sqlite3_stmt *stmt, struct db_forward *ret, struct err *err)
 	ret->port = sqlite3_column_int64(stmt, 6);
 	ret->count = sqlite3_column_int64(stmt, 7);
 	ret->created_at = sqlite3_column_int64(stmt, 8);
+	ret->ip = (uint32_t)sqlite3_column_int64(stmt, 9);
 	return 0;
 }
 
@@ -27,7 +28,7 @@ int db_forward_insert(struct db *db, const struct db_forward *row, struct err *e
 	sqlite3_stmt *stmt;
 	if (db_prepare(db,
 		       "INSERT INTO network_forward (" COLUMNS
-		       ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+		       ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
 		       &stmt, err) < 0)
 		return -1;
 	db_bind_text(stmt, 1, row->id);
@@ -39,7 +40,18 @@ int db_forward_insert(struct db *db, const struct db_forward *row, struct err *e
 	db_bind_int(stmt, 7, row->port);
 	db_bind_int(stmt, 8, row->count);
 	db_bind_int(stmt, 9, row->created_at);
+	db_bind_int(stmt, 10, row->ip);
 	return db_run(db, stmt, "record the port forward", err);
+}
+
+int db_forward_set_ip(struct db *db, const char *id, uint32_t ip, struct err *err)
+{
+	sqlite3_stmt *stmt;
+	if (db_prepare(db, "UPDATE network_forward SET ip = ?2 WHERE id = ?1", &stmt, err) < 0)
+		return -1;
+	db_bind_text(stmt, 1, id);
+	db_bind_int(stmt, 2, ip);
+	return db_run_one(db, stmt, "record where the port forward leads", err);
 }
 
 int db_forward_delete(struct db *db, const char *id, struct err *err)

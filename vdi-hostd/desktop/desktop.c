@@ -160,6 +160,27 @@ void desktops_each_address(void *data, const char *network_id,
 	}
 }
 
+struct network_tap desktop_tap(const struct desktop *desktop)
+{
+	return (struct network_tap){
+		.desktop = (uint32_t)desktop->row.slot,
+		.mac = desktop->row.mac,
+		.ip = desktop->row.ip,
+	};
+}
+
+void desktops_each_tap(void *data, const char *network_id,
+		       void (*emit)(void *out, const struct network_tap *tap), void *out)
+{
+	struct desktops *all = data;
+	for (struct desktop *d = all->by_id; d; d = d->by_id.next) {
+		if (d->row.pid == 0 || strcmp(d->row.network_id, network_id) != 0)
+			continue;
+		const struct network_tap tap = desktop_tap(d);
+		emit(out, &tap);
+	}
+}
+
 const struct db_desktop *desktop_row(const struct desktop *desktop)
 {
 	return &desktop->row;

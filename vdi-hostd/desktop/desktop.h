@@ -93,6 +93,11 @@ const char *desktops_use_network(void *all, const char *network_id);
 void desktops_each_address(void *all, const char *network_id,
 			   void (*emit)(void *out, const struct network_host *host), void *out);
 
+/** desktops_each_tap() - networks_taps_source() of the desktops that have a QEMU; @all: the manager
+ */
+void desktops_each_tap(void *all, const char *network_id,
+		       void (*emit)(void *out, const struct network_tap *tap), void *out);
+
 const struct db_desktop *desktop_row(const struct desktop *desktop);
 enum desktop_state desktop_state(const struct desktop *desktop);
 /** desktop_qmp() - its monitor, or NULL while there is none */

@@ -83,6 +83,8 @@ struct desktop *desktop_add(struct desktops *all, const struct db_desktop *row);
 void desktop_remove(struct desktop *desktop);
 /** desktop_forget() - the object goes with its row, and its address with both */
 void desktop_forget(struct desktop *desktop);
+/** desktop_tap() - its NIC, as its network wants to know it */
+struct network_tap desktop_tap(const struct desktop *desktop);
 void desktop_set_state(struct desktop *desktop, enum desktop_state state, const char *reason);
 /** desktop_tell() - send the event of a change of state; @was: the old one, "new" or "deleted" */
 void desktop_tell(struct desktop *desktop, const char *was);

@@ -110,12 +110,13 @@ static void attach_tap(struct desktop *desktop)
 		networks_find(env->networks, desktop->row.network_id, NULL);
 	if (!network || network->kind == DB_NETWORK_USER)
 		return;
-	struct priv_request req = {.verb = PRIV_TAP_ATTACH};
-	req.u.tap = (struct priv_tap){
-		.desktop = (uint32_t)desktop->row.slot,
-		.network = (uint32_t)network->slot,
-	};
-	priv_call(env->priv, &req, NULL, 0, on_attached, NULL);
+	struct priv_request req;
+	struct err err;
+	const struct network_tap tap = desktop_tap(desktop);
+	if (networks_tap_request(env->networks, network, &tap, PRIV_TAP_ATTACH, &req, &err) < 0)
+		on_attached(NULL, NULL, NULL, &err);
+	else
+		priv_call(env->priv, &req, NULL, 0, on_attached, NULL);
 }
 
 static void adopt(struct reconcile *reconcile, struct desktop *desktop)

@@ -152,11 +152,12 @@ static void create_tap(struct plan *plan, void *ctx)
 		plan_next(plan);
 		return;
 	}
-	struct priv_request req = {.verb = PRIV_TAP_CREATE};
-	req.u.tap = (struct priv_tap){
-		.desktop = (uint32_t)desktop->row.slot,
-		.network = (uint32_t)network->slot,
-	};
+	struct priv_request req;
+	const struct network_tap tap = desktop_tap(desktop);
+	if (networks_tap_request(env->networks, network, &tap, PRIV_TAP_CREATE, &req, &err) < 0) {
+		plan_fail(plan, &err);
+		return;
+	}
 	desktop->spawning = true;
 	priv_call(env->priv, &req, NULL, 0, on_tap, desktop);
 }

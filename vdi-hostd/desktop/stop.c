@@ -85,10 +85,16 @@ static void force(struct plan *plan, void *ctx)
 
 void desktop_cleanup(struct desktop *desktop, struct err *err)
 {
+	struct priv *priv = desktop->all->env.priv;
 	struct priv_request req = {.verb = PRIV_CGROUP_DELETE};
 	req.u.slot = (uint32_t)desktop->row.slot;
-	if (!priv_is_rootless(desktop->all->env.priv))
-		priv_call(desktop->all->env.priv, &req, NULL, 0, NULL, NULL);
+	if (!priv_is_rootless(priv)) {
+		priv_call(priv, &req, NULL, 0, NULL, NULL);
+		/* the tap went with QEMU; what guarded it is left */
+		req = (struct priv_request){.verb = PRIV_TAP_DELETE};
+		req.u.tap.desktop = (uint32_t)desktop->row.slot;
+		priv_call(priv, &req, NULL, 0, NULL, NULL);
+	}
 	desktop_monitor_close(desktop);
 	desktop_process_release(desktop);
 	desktop_unlink_sockets(desktop);

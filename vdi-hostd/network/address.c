@@ -98,11 +98,12 @@ static int ranges_read(int64_t slot, struct ranges *ret, struct err *err)
 	return netcfg_ranges_each(netcfg, add_range, ret, err);
 }
 
-static int check_free(struct networks *all, const struct ranges *ranges, uint32_t base,
-		      int64_t prefix, struct err *err)
+static int check_free(struct networks *all, int64_t slot, const struct ranges *ranges,
+		      uint32_t base, int64_t prefix, struct err *err)
 {
 	for (struct network *n = all->by_id; n; n = n->by_id.next)
-		if (n->row.address && overlap(base, prefix, n->row.address, n->row.prefix))
+		if (n->row.address && n->row.slot != slot &&
+		    overlap(base, prefix, n->row.address, n->row.prefix))
 			return err_set(
 				err, ERR_CONFLICT,
 				"the range overlaps that of network '%s'; choose another cidr",
@@ -128,7 +129,7 @@ int address_check_free(struct networks *all, int64_t slot, uint32_t base, int64_
 	_cleanup_(ranges_done) struct ranges ranges = {.n = 0};
 	if (ranges_read(slot, &ranges, err) < 0)
 		return -1;
-	return check_free(all, &ranges, base, prefix, err);
+	return check_free(all, slot, &ranges, base, prefix, err);
 }
 
 int address_pick_range(struct networks *all, int64_t slot, uint32_t *ret_base, struct err *err)
@@ -138,7 +139,7 @@ int address_pick_range(struct networks *all, int64_t slot, uint32_t *ret_base, s
 		return -1;
 	for (uint32_t i = 0; i < AUTO_COUNT; i++) {
 		uint32_t base = AUTO_FIRST + (i << (32 - AUTO_PREFIX));
-		if (check_free(all, &ranges, base, AUTO_PREFIX, NULL) < 0)
+		if (check_free(all, slot, &ranges, base, AUTO_PREFIX, NULL) < 0)
 			continue;
 		*ret_base = base;
 		return 0;
@@ -146,8 +147,76 @@ int address_pick_range(struct networks *all, int64_t slot, uint32_t *ret_base, s
 	return err_set(err, ERR_LIMIT, "no private range is free; name one with cidr");
 }
 
+/* ---- IPv6: a /64 each ---- */
+
+bool address6_of_raw(const struct db_network *row, uint32_t ip, uint8_t ret[16])
+{
+	uint32_t host = htonl(ip & ~mask_of(row->prefix));
+	if (!ip || inet_pton(AF_INET6, row->address6, ret) != 1)
+		return false;
+	/* the same place in it as in the IPv4 range, which is kept for life */
+	memset(ret + 8, 0, 4);
+	memcpy(ret + 12, &host, sizeof(host));
+	return true;
+}
+
+void address6_of(const struct db_network *row, uint32_t ip, char ret[46])
+{
+	uint8_t address[16];
+	ret[0] = '\0';
+	if (address6_of_raw(row, ip, address))
+		inet_ntop(AF_INET6, address, ret, 46);
+}
+
+/* What the host reaches by IPv6: proc(5), /proc/net/ipv6_route. */
+static int check_route6(const char *line, const char *own, const uint8_t address[16],
+			struct err *err)
+{
+	char hex[33], link[17];
+	unsigned int prefix;
+	uint8_t to[16];
+	if (sscanf(line, "%32s %2x %*s %*s %*s %*s %*s %*s %*s %16s", hex, &prefix, link) != 3 ||
+	    prefix < 8 || strcmp(link, own) == 0 || strcmp(link, "lo") == 0)
+		return 0;
+	for (size_t i = 0; i < sizeof(to); i++)
+		if (sscanf(hex + 2 * i, "%2hhx", &to[i]) != 1)
+			return 0;
+	unsigned int bits = prefix < 64 ? prefix : 64;
+	if (memcmp(to, address, bits / 8) != 0 ||
+	    (bits % 8 && ((to[bits / 8] ^ address[bits / 8]) >> (8 - bits % 8)) != 0))
+		return 0;
+	return err_set(err, ERR_CONFLICT,
+		       "the IPv6 range overlaps one that the host reaches through %s; choose "
+		       "another cidr6",
+		       link);
+}
+
+int address6_check_free(struct networks *all, int64_t slot, const uint8_t address[16],
+			struct err *err)
+{
+	char own[16], line[256];
+	int result = 0;
+	for (struct network *n = all->by_id; n; n = n->by_id.next) {
+		uint8_t other[16];
+		if (inet_pton(AF_INET6, n->row.address6, other) == 1 &&
+		    memcmp(other, address, 8) == 0)
+			return err_set(err, ERR_CONFLICT,
+				       "the IPv6 range is that of network '%s'; choose another "
+				       "cidr6",
+				       n->row.name);
+	}
+	snprintf(own, sizeof(own), "vdibr%u", (unsigned int)slot & 0xffff);
+	FILE *in = fopen("/proc/net/ipv6_route", "re");
+	while (in && result == 0 && fgets(line, sizeof(line), in))
+		result = check_route6(line, own, address, err);
+	if (in)
+		fclose(in);
+	return result;
+}
+
 struct taken {
 	uint32_t base, size;
+	uint32_t first, last; /* what may be given, from the base; 0: all */
 	unsigned char *bits;
 };
 
@@ -167,7 +236,8 @@ static void mark_leased(void *out, const struct lease *lease)
 /* The lowest free address, or 0; neither the range's own address nor its broadcast address. */
 static uint32_t lowest_free(const struct taken *taken)
 {
-	for (uint32_t at = 1; at + 1 < taken->size; at++)
+	uint32_t end = taken->last ? taken->last : taken->size - 2;
+	for (uint32_t at = taken->first ? taken->first : 1; at <= end; at++)
 		if (!(taken->bits[at / 8] & (1u << (at % 8))))
 			return taken->base + at;
 	return 0;
@@ -181,6 +251,14 @@ int networks_pick_address(struct networks *networks, const struct db_network *ro
 	struct taken taken = {.base = row->address & mask_of(row->prefix), .size = size};
 	_cleanup_free_ unsigned char *bits = mem_calloc(size / 8 + 1, 1);
 	taken.bits = bits;
+	if (row->kind == DB_NETWORK_BRIDGED) {
+		*ret = 0; /* given by others */
+		return 0;
+	}
+	if (row->range_first) {
+		taken.first = row->range_first - taken.base;
+		taken.last = row->range_last - taken.base;
+	}
 	if (row->intent != DB_INTENT_NONE)
 		return err_set(err, ERR_BUSY, "network '%s' is being made or deleted", row->name);
 	mark_taken(&taken, &(struct network_host){.ip = row->address});

@@ -107,10 +107,12 @@ static int hold(struct network *network, int pidfd, struct err *err)
 	return -1;
 }
 
-static int record(struct network *network, pid_t pid, uint64_t start_time, struct err *err)
+static int record(struct network *network, pid_t pid, uint64_t start_time, bool stale,
+		  struct err *err)
 {
 	network->row.dnsmasq_pid = pid;
 	network->row.dnsmasq_start_time = start_time;
+	network->row.dnsmasq_stale = stale;
 	memcpy(network->row.boot_id, network->all->boot_id, sizeof(network->row.boot_id));
 	return db_network_update(network->all->db, &network->row, err);
 }
@@ -168,7 +170,7 @@ static bool adopt(struct network *network)
 	if (pid == 0 || proc_start_time(pid, &start_time, &err) < 0 ||
 	    proc_open(pid, start_time, &pidfd, &err) < 0)
 		return false;
-	if (record(network, pid, start_time, &err) < 0)
+	if (record(network, pid, start_time, network->row.dnsmasq_stale, &err) < 0)
 		log_warn("network %s: %s", network->row.name, err.msg);
 	return hold(network, pidfd, &err) == 0;
 }
@@ -199,7 +201,7 @@ static void on_spawned(struct network *network, const struct priv_reply *reply, 
 	struct err failed;
 	network->spawning = false;
 	if (!err && (hold(network, TAKE_FD(fds[0]), &failed) < 0 ||
-		     record(network, reply->pid, reply->start_time, &failed) < 0))
+		     record(network, reply->pid, reply->start_time, false, &failed) < 0))
 		err = &failed;
 	if (network->ended) /* it was to be stopped meanwhile */
 		kill_now(network);
@@ -207,6 +209,12 @@ static void on_spawned(struct network *network, const struct priv_reply *reply, 
 		finish_start(network, err);
 	else
 		network->settling = network_timer(network, SETTLE_MS, on_settled);
+}
+
+static void start_again(struct network *network)
+{
+	void (*cb)(struct network *, const struct err *) = TAKE_PTR(network->restarted);
+	dnsmasq_start(network, cb);
 }
 
 void dnsmasq_start(struct network *network,
@@ -224,6 +232,12 @@ void dnsmasq_start(struct network *network,
 		return;
 	}
 	if (network->watch || adopt(network)) {
+		if (network->row.dnsmasq_stale) {
+			/* it was started for settings of before */
+			network->restarted = cb;
+			dnsmasq_stop(network, start_again);
+			return;
+		}
 		dnsmasq_reload(network);
 		cb(network, NULL);
 		return;

@@ -10,13 +10,6 @@
 #include "vdi-hostd/db/event.h"
 #include "vdi-hostd/network/private.h"
 
-static const char *const kind_names[] = {
-	[DB_NETWORK_NAT] = "nat",
-	[DB_NETWORK_ISOLATED] = "isolated",
-	[DB_NETWORK_BRIDGED] = "bridged",
-	[DB_NETWORK_USER] = "user",
-};
-
 struct network *network_add(struct networks *all, const struct db_network *row)
 {
 	struct network *network = mem_new(struct network);
@@ -99,7 +92,9 @@ void network_remove(struct network *network)
 	dnsmasq_release(network);
 	network_timer_stop(&network->retry);
 	network_timer_stop(&network->settling);
+	network_timer_stop(&network->confirm);
 	drop_calls(network);
+	forwards_free(network);
 	HASH_DELETE(by_id, all->by_id, network);
 	HASH_DELETE(by_name, all->by_name, network);
 	free(network);
@@ -119,7 +114,8 @@ int networks_new(uv_loop_t *loop, struct db *db, struct priv *priv, const char *
 	all->db = db;
 	all->priv = priv;
 	if (str_copy(all->runtime_dir, sizeof(all->runtime_dir), runtime_dir) < 0 ||
-	    proc_boot_id(all->boot_id, err) < 0 || db_network_each(db, load_row, all, err) < 0) {
+	    proc_boot_id(all->boot_id, err) < 0 || db_network_each(db, load_row, all, err) < 0 ||
+	    forwards_load(all, err) < 0) {
 		networks_free(all);
 		return -1;
 	}
@@ -157,16 +153,71 @@ bool network_has_kernel_part(const struct network *network)
 	return network->row.kind != DB_NETWORK_USER;
 }
 
+bool network_has_dnsmasq(const struct network *network)
+{
+	return network_has_kernel_part(network) && network->row.kind != DB_NETWORK_BRIDGED;
+}
+
+void network_bridge_name(const struct network *network, char ret[16])
+{
+	snprintf(ret, 16, "vdibr%u", (unsigned int)network->row.slot & 0xffff);
+}
+
+static enum priv_network_kind priv_kind(enum db_network_kind kind)
+{
+	switch (kind) {
+	case DB_NETWORK_NAT:
+		return PRIV_NETWORK_NAT;
+	case DB_NETWORK_ROUTED:
+		return PRIV_NETWORK_ROUTED;
+	case DB_NETWORK_BRIDGED:
+		return PRIV_NETWORK_BRIDGED;
+	case DB_NETWORK_ISOLATED:
+	case DB_NETWORK_USER: /* never asked for */
+		break;
+	}
+	return PRIV_NETWORK_ISOLATED;
+}
+
+/* "192.0.2.2,192.0.2.3" */
+static uint8_t parse_peers(const char *text, uint32_t ret[PRIV_PEERS_MAX])
+{
+	uint8_t n = 0;
+	while (*text && n < PRIV_PEERS_MAX) {
+		char one[16];
+		struct in_addr in;
+		size_t len = strcspn(text, ",");
+		snprintf(one, sizeof(one), "%.*s", (int)len, text);
+		if (inet_pton(AF_INET, one, &in) == 1)
+			ret[n++] = in.s_addr;
+		text += len + (text[len] == ',');
+	}
+	return n;
+}
+
 struct priv_request network_request(const struct network *network, enum priv_verb verb)
 {
 	struct priv_request req = {.verb = verb};
-	req.u.network = (struct priv_network){
-		.slot = (uint32_t)network->row.slot,
-		.kind = network->row.kind == DB_NETWORK_NAT ? PRIV_NETWORK_NAT
-							    : PRIV_NETWORK_ISOLATED,
-		.prefix = (uint8_t)network->row.prefix,
-		.address = htonl(network->row.address),
+	const struct db_network *row = &network->row;
+	struct priv_network *wish = &req.u.network;
+	struct in_addr in = {0};
+	*wish = (struct priv_network){
+		.slot = (uint32_t)row->slot,
+		.kind = (uint8_t)priv_kind(row->kind),
+		.prefix = (uint8_t)row->prefix,
+		.address = htonl(row->address),
+		.no_dns = !row->dns,
+		.mtu = (uint16_t)row->mtu,
+		.vlan = (uint16_t)row->vlan,
+		.vni = (uint32_t)row->vni,
+		.vxlan_port = (uint16_t)row->vxlan_port,
 	};
+	wish->n_peers = parse_peers(row->peers, wish->peers);
+	if (inet_pton(AF_INET, row->underlay, &in) == 1)
+		wish->underlay = in.s_addr;
+	if (row->address6[0] && inet_pton(AF_INET6, row->address6, wish->address6) != 1)
+		memset(wish->address6, 0, sizeof(wish->address6));
+	memcpy(wish->uplink, row->uplink, sizeof(wish->uplink));
 	return req;
 }
 
@@ -192,7 +243,7 @@ void network_set_degraded(struct network *network, const char *why)
 	network_tell(network, why[0] ? "degraded" : "active");
 }
 
-static struct network *find(struct networks *all, const char *ref, struct err *err)
+struct network *network_find(struct networks *all, const char *ref, struct err *err)
 {
 	struct network *network = NULL;
 	HASH_FIND(by_name, all->by_name, ref, strlen(ref), network);
@@ -207,7 +258,7 @@ static struct network *find(struct networks *all, const char *ref, struct err *e
 
 const struct db_network *networks_find(struct networks *all, const char *ref, struct err *err)
 {
-	struct network *network = find(all, ref, err);
+	struct network *network = network_find(all, ref, err);
 	return network ? &network->row : NULL;
 }
 
@@ -226,27 +277,6 @@ void networks_each(struct networks *all, void (*cb)(void *data, const struct db_
 	}
 }
 
-json_t *networks_to_json(struct networks *all, const struct db_network *row)
-{
-	struct network *network = find(all, row->id, NULL);
-	char created[STR_TIME_MAX], gateway[16], cidr[24], bridge[16];
-	str_format_time(row->created_at, created);
-	address_format(row->address, gateway);
-	address_format(row->address & (row->prefix ? ~0u << (32 - row->prefix) : 0), cidr);
-	size_t len = strlen(cidr);
-	snprintf(cidr + len, sizeof(cidr) - len, "/%" PRId64, row->prefix);
-	snprintf(bridge, sizeof(bridge), "vdibr%" PRId64, row->slot);
-	bool kernel = network_has_kernel_part(network);
-	const char *state = network->plan          ? "changing"
-			    : network->degraded[0] ? "degraded"
-						   : "active";
-	return json_pack("{s:s, s:s, s:s, s:s, s:s?, s:s?, s:s?, s:s?, s:s}", "id", row->id, "name",
-			 row->name, "kind", kind_names[row->kind], "state", state, "state_reason",
-			 network->degraded[0] ? network->degraded : NULL, "cidr",
-			 kernel ? cidr : NULL, "gateway", kernel ? gateway : NULL, "bridge",
-			 kernel ? bridge : NULL, "created_at", created);
-}
-
 void networks_hosts_source(struct networks *all,
 			   void (*each)(void *data, const char *network_id,
 					void (*emit)(void *out, const struct network_host *host),
@@ -257,63 +287,35 @@ void networks_hosts_source(struct networks *all,
 	all->each_host_data = data;
 }
 
+static void on_forwards(struct network *network, const struct err *err)
+{
+	if (!err || network->plan)
+		return;
+	network_set_degraded(network, err->msg);
+	network_repair_later(network, false);
+}
+
 int networks_hosts_changed(struct networks *all, const char *network_id, struct err *err)
 {
-	struct network *network = find(all, network_id, err);
+	struct network *network = network_find(all, network_id, err);
 	if (!network)
 		return -1;
-	if (!network_has_kernel_part(network))
+	if (!network_has_dnsmasq(network))
 		return 0;
+	if (!network->plan)
+		forwards_settle(network, on_forwards);
 	if (files_write_hosts(network, err) < 0)
 		return -1;
 	dnsmasq_reload(network);
 	return 0;
 }
 
-static int fill_range(struct networks *all, const char *cidr, struct db_network *row,
-		      struct err *err)
-{
-	uint32_t base;
-	row->prefix = 24;
-	if (!cidr && address_pick_range(all, row->slot, &base, err) < 0)
-		return -1;
-	if (cidr && (address_parse_cidr(cidr, &base, &row->prefix, err) < 0 ||
-		     address_check_free(all, row->slot, base, row->prefix, err) < 0))
-		return -1;
-	row->address = base + 1;
-	return 0;
-}
-
-static int fill_row(struct networks *all, const char *name, enum db_network_kind kind,
-		    const char *cidr, struct db_network *row, struct err *err)
-{
-	if (find(all, name, NULL))
-		return err_set(err, ERR_EXISTS, "there is a network '%s' already", name);
-	if (kind == DB_NETWORK_BRIDGED)
-		return err_set(err, ERR_UNSUPPORTED,
-			       "this version offers networks of kind nat, isolated and user");
-	if (kind != DB_NETWORK_USER && priv_is_rootless(all->priv))
-		return err_set(err, ERR_UNSUPPORTED,
-			       "a daemon without root offers networks of kind user only; run it as "
-			       "root for the others");
-	if (kind == DB_NETWORK_USER && cidr)
-		return err_set_field(err, "cidr", "a network of kind user has no range of its own");
-	str_uuid_new(row->id);
-	snprintf(row->name, sizeof(row->name), "%s", name);
-	row->kind = kind;
-	row->intent = DB_INTENT_CREATE;
-	row->created_at = str_now_ms();
-	if (db_network_free_slot(all->db, &row->slot, err) < 0)
-		return -1;
-	return kind == DB_NETWORK_USER ? 0 : fill_range(all, cidr, row, err);
-}
-
-void networks_create(struct networks *all, const char *name, enum db_network_kind kind,
-		     const char *cidr, network_cb cb, void *data)
+void networks_create(struct networks *all, const struct network_create *create, network_cb cb,
+		     void *data)
 {
 	struct db_network row = {0};
 	struct err err;
-	if (fill_row(all, name, kind, cidr, &row, &err) < 0) {
+	if (settings_fill(all, create, &row, &err) < 0) {
 		cb(data, NULL, &err);
 		return;
 	}
@@ -325,7 +327,7 @@ void networks_delete(struct networks *all, const char *ref,
 		     network_cb cb, void *data)
 {
 	struct err err;
-	struct network *network = find(all, ref, &err);
+	struct network *network = network_find(all, ref, &err);
 	if (!network) {
 		cb(data, NULL, &err);
 		return;

@@ -7,7 +7,10 @@
 #include <jansson.h>
 #include <uv.h>
 
+#include "vdi-hostd/db/firewall.h"
+#include "vdi-hostd/db/forward.h"
 #include "vdi-hostd/db/network.h"
+#include "vdi-hostd/db/reservation.h"
 #include "vdi-hostd/priv/priv.h"
 
 struct networks;
@@ -32,10 +35,47 @@ void networks_reconcile(struct networks *networks, void (*done)(void *data), voi
 
 typedef void (*network_cb)(void *data, const struct db_network *row, const struct err *err);
 
-/** networks_create() - @cidr: "10.1.2.0/24", or NULL: a free private /24; plan with intent, undone
- * on failure */
-void networks_create(struct networks *networks, const char *name, enum db_network_kind kind,
-		     const char *cidr, network_cb cb, void *data);
+/**
+ * struct network_create - what is NULL or 0 is not asked for
+ * @cidr:    "10.1.2.0/24"; NULL: a free private /24
+ * @gateway: the host's own address in it; NULL: the first
+ * @range:   "10.1.2.100-10.1.2.199": what desktops get of it; NULL: all
+ * @cidr6:   "fd00:1:2:3::/64", or "auto": a random one that is nobody else's
+ * @uplink:  kind bridged: the host's link that becomes a port of it, or has the VLAN @vlan
+ * @vni:     VXLAN to @peers (array of addresses), from the host's own address @underlay
+ * @confirm_timeout_s: a change of an uplink is taken back unless confirmed by then
+ */
+struct network_create {
+	const char *name;
+	enum db_network_kind kind;
+	const char *cidr, *gateway, *range, *cidr6;
+	const char *uplink;
+	int64_t vlan, mtu;
+	int64_t vni, vxlan_port;
+	const char *underlay;
+	const json_t *peers;
+	bool no_dns, isolate_ports;
+	int64_t confirm_timeout_s;
+};
+
+/** networks_create() - plan with intent, undone on failure; @create is borrowed for the call */
+void networks_create(struct networks *networks, const struct network_create *create, network_cb cb,
+		     void *data);
+
+/** struct network_update - what is NULL or negative stays */
+struct network_update {
+	const char *cidr, *range; /* the range may grow, or move about what is in use */
+	int64_t mtu;
+	int dns, isolate_ports;
+	const json_t *peers;
+};
+
+void networks_update(struct networks *networks, const char *ref,
+		     const struct network_update *update, network_cb cb, void *data);
+
+/** networks_confirm() - the change of an uplink stays */
+void networks_confirm(struct networks *networks, const char *ref, network_cb cb, void *data);
+
 /** networks_delete() - @in_use names a desktop that has a NIC there, or NULL */
 void networks_delete(struct networks *networks, const char *ref,
 		     const char *(*in_use)(void *data, const char *network_id), void *in_use_data,
@@ -43,7 +83,7 @@ void networks_delete(struct networks *networks, const char *ref,
 const struct db_network *networks_find(struct networks *networks, const char *ref, struct err *err);
 void networks_each(struct networks *networks, void (*cb)(void *data, const struct db_network *row),
 		   void *data);
-/** network_to_json() - as network.get answers */
+/** networks_to_json() - what is wished of a network, as network.list answers */
 json_t *networks_to_json(struct networks *networks, const struct db_network *row);
 
 /**
@@ -61,6 +101,58 @@ int networks_hosts_changed(struct networks *networks, const char *network_id,
 /** networks_pick_address() - the lowest free address, asking the hosts source what is taken */
 int networks_pick_address(struct networks *networks, const struct db_network *network,
 			  uint32_t *ret, struct err *err) warn_unused;
+/**
+ * struct network_tap - a NIC of a desktop, as the privileged half makes it
+ * @desktop, @nic: the desktop's slot, and which of its NICs
+ * @ip: host byte order; 0: given by others
+ */
+struct network_tap {
+	uint32_t desktop, nic;
+	const char *mac;
+	uint32_t ip;
+};
+
+/**
+ * networks_tap_request() - PRIV_TAP_CREATE or PRIV_TAP_ATTACH of a NIC on @network, guarded as the
+ * network says
+ * Errors: ERR_INVALID for a MAC that is none.
+ */
+int networks_tap_request(struct networks *networks, const struct db_network *network,
+			 const struct network_tap *tap, enum priv_verb verb,
+			 struct priv_request *ret, struct err *err) warn_unused;
+
+/**
+ * networks_taps_source() - where the NICs of running desktops are listed from: asked when a bridge
+ * was put back, or what holds for NICs has changed
+ */
+void networks_taps_source(struct networks *networks,
+			  void (*each)(void *data, const char *network_id,
+				       void (*emit)(void *out, const struct network_tap *tap),
+				       void *out),
+			  void *data);
+
+/** struct network_forward - @network_id and @mac say where to; @host_address: 0: any */
+struct network_forward {
+	const char *network_id, *mac;
+	enum db_protocol protocol;
+	uint32_t host_address;
+	int64_t host_port, port, count;
+};
+
+typedef void (*forward_cb)(void *data, const struct db_forward *row, const struct err *err);
+
+/**
+ * networks_forward_add() - errors: ERR_CONFLICT when one of the ports is another forward's, or has
+ * a listener on the host; ERR_NOT_FOUND when no NIC of the network has that MAC
+ */
+void networks_forward_add(struct networks *networks, const struct network_forward *forward,
+			  forward_cb cb, void *data);
+void networks_forward_delete(struct networks *networks, const char *id, forward_cb cb, void *data);
+/** networks_forward_each() - @network_id: only that network's, or NULL */
+void networks_forward_each(struct networks *networks, const char *network_id,
+			   void (*cb)(void *data, const struct db_forward *row), void *data);
+json_t *networks_forward_to_json(struct networks *networks, const struct db_forward *row);
+
 /** networks_leases() - what dnsmasq has handed out: array of {mac, ip, hostname, expires_at}; new
  * reference */
 json_t *networks_leases(struct networks *networks, const struct db_network *network,

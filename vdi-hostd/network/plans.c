@@ -12,6 +12,8 @@ static void write_row(struct plan *plan, void *ctx);
 static void erase_row(struct plan *plan, void *ctx);
 static void make_bridge(struct plan *plan, void *ctx);
 static void undo_bridge(struct plan *plan, void *ctx);
+static void take_uplink(struct plan *plan, void *ctx);
+static void undo_uplink(struct plan *plan, void *ctx);
 static void start_dnsmasq(struct plan *plan, void *ctx);
 static void undo_dnsmasq(struct plan *plan, void *ctx);
 static void settle(struct plan *plan, void *ctx);
@@ -19,6 +21,7 @@ static void settle(struct plan *plan, void *ctx);
 static const struct plan_step create_plan[] = {
 	{"row", write_row, erase_row},
 	{"bridge", make_bridge, undo_bridge},
+	{"uplink", take_uplink, undo_uplink},
 	{"dnsmasq", start_dnsmasq, undo_dnsmasq},
 	{"settle", settle, NULL},
 };
@@ -42,8 +45,9 @@ static void erase_row(struct plan *plan, void *ctx)
 	plan_undone(plan);
 }
 
-static void on_bridge(struct network *network, const struct priv_reply *reply, int *fds,
-		      const struct err *err)
+/* The privileged half's word is the step's. */
+static void on_done(struct network *network, const struct priv_reply *reply, int *fds,
+		    const struct err *err)
 {
 	if (err)
 		plan_fail(network->plan, err);
@@ -59,7 +63,7 @@ static void make_bridge(struct plan *plan, void *ctx)
 		return;
 	}
 	struct priv_request req = network_request(network, PRIV_BRIDGE_ENSURE);
-	network_call(network, &req, true, on_bridge);
+	network_call(network, &req, true, on_done);
 }
 
 /* Is there nothing to undo, or nobody any more to undo it? */
@@ -76,8 +80,50 @@ static void undo_bridge(struct plan *plan, void *ctx)
 	struct network *network = ctx;
 	if (undo_nothing(plan, network))
 		return;
-	struct priv_request req = network_request(network, PRIV_BRIDGE_DELETE);
+	struct priv_request req = {.verb = PRIV_BRIDGE_DELETE};
+	req.u.slot = (uint32_t)network->row.slot;
 	network_call(network, &req, true, on_bridge_deleted);
+}
+
+static void take_uplink(struct plan *plan, void *ctx)
+{
+	struct network *network = ctx;
+	struct priv_request req;
+	struct err err;
+	if (!uplink_is_needed(network))
+		plan_next(plan);
+	else if (uplink_request(network, &req, &err) < 0)
+		plan_fail(plan, &err);
+	else
+		network_call(network, &req, true, on_done);
+}
+
+static void on_released(struct network *network, const struct priv_reply *reply, int *fds,
+			const struct err *err)
+{
+	/* an uplink that is gone has nothing to be put back */
+	bool failed = err && err->code != ERR_NOT_FOUND;
+	if (failed)
+		log_err("network %s: its uplink is not as it was: %s", network->row.name, err->msg);
+	if (plan_is_undoing(network->plan))
+		plan_undone(network->plan);
+	else if (failed)
+		plan_fail(network->plan, err);
+	else
+		plan_next(network->plan);
+}
+
+static void undo_uplink(struct plan *plan, void *ctx)
+{
+	struct network *network = ctx;
+	struct priv_request req;
+	struct err err;
+	if (undo_nothing(plan, network))
+		return;
+	if (!uplink_is_needed(network) || uplink_release_request(network, &req, &err) < 0)
+		plan_undone(plan);
+	else
+		network_call(network, &req, true, on_released);
 }
 
 static void on_dnsmasq(struct network *network, const struct err *err)
@@ -93,7 +139,7 @@ static void on_dnsmasq(struct network *network, const struct err *err)
 static void start_dnsmasq(struct plan *plan, void *ctx)
 {
 	struct network *network = ctx;
-	if (network_has_kernel_part(network))
+	if (network_has_dnsmasq(network))
 		dnsmasq_start(network, on_dnsmasq);
 	else
 		plan_next(plan);
@@ -108,8 +154,12 @@ static void on_dnsmasq_gone(struct network *network)
 static void undo_dnsmasq(struct plan *plan, void *ctx)
 {
 	struct network *network = ctx;
-	if (!undo_nothing(plan, network))
+	if (undo_nothing(plan, network))
+		return;
+	if (network_has_dnsmasq(network))
 		dnsmasq_stop(network, on_dnsmasq_gone);
+	else
+		plan_undone(plan);
 }
 
 static void settle(struct plan *plan, void *ctx)
@@ -133,7 +183,8 @@ static void on_created(void *ctx, const struct err *err)
 		return;
 	}
 	log_info("network %s: created", network->row.name);
-	network_tell(network, "active");
+	uplink_await_confirm(network);
+	network_tell(network, network->row.confirm_until ? "unconfirmed" : "active");
 	done(data, &network->row, NULL);
 }
 
@@ -174,10 +225,38 @@ void network_begin_create_undo(struct network *network, network_cb cb, void *dat
 #define REPAIR_FIRST_MS 500
 #define REPAIR_LAST_MS  60000
 
+static void settle_taps(struct plan *plan, void *ctx);
+static void settle_forwards(struct plan *plan, void *ctx);
+
 static const struct plan_step repair_plan[] = {
-	{"bridge", make_bridge, NULL},
+	{"bridge", make_bridge, NULL},    {"uplink", take_uplink, NULL},
+	{"taps", settle_taps, NULL},      {"forwards", settle_forwards, NULL},
 	{"dnsmasq", start_dnsmasq, NULL},
 };
+
+static void on_settled(struct network *network, const struct err *err)
+{
+	if (!network->plan)
+		return; /* too late */
+	if (err)
+		plan_fail(network->plan, err);
+	else
+		plan_next(network->plan);
+}
+
+static void settle_taps(struct plan *plan, void *ctx)
+{
+	struct network *network = ctx;
+	if (network_has_kernel_part(network))
+		taps_settle(network, on_settled);
+	else
+		plan_next(plan);
+}
+
+static void settle_forwards(struct plan *plan, void *ctx)
+{
+	forwards_settle(ctx, on_settled);
+}
 
 static void on_repaired(void *ctx, const struct err *err)
 {
@@ -202,6 +281,63 @@ void network_begin_repair(struct network *network, network_cb cb, void *data)
 	network->plan_nth++;
 	network->plan = plan_start(network->all->loop, "network-repair", repair_plan,
 				   ARRAY_LEN(repair_plan), network, on_repaired);
+}
+
+/* change: what is wished is written down first, then the kernel made to agree */
+
+static void wish(struct plan *plan, void *ctx);
+static void revert(struct plan *plan, void *ctx);
+
+static const struct plan_step change_plan[] = {
+	{"wish", wish, revert},           {"bridge", make_bridge, NULL},
+	{"taps", settle_taps, NULL},      {"forwards", settle_forwards, NULL},
+	{"dnsmasq", start_dnsmasq, NULL},
+};
+
+static void wish(struct plan *plan, void *ctx)
+{
+	struct network *network = ctx;
+	struct err err;
+	plan_end_step(plan, network->change->wish(network, network->change, &err), &err);
+}
+
+static void revert(struct plan *plan, void *ctx)
+{
+	struct network *network = ctx;
+	/* when the daemon ends, the wish stays: the next one makes it so */
+	if (!network->all->closing)
+		network->change->revert(network, network->change);
+	plan_undone(plan);
+}
+
+static void on_changed(void *ctx, const struct err *err)
+{
+	struct network *network = ctx;
+	struct network_change *change = TAKE_PTR(network->change);
+	bool closing = network->all->closing;
+	network->plan = NULL;
+	if (err && !closing)
+		network_repair_later(network, true);
+	else if (!err)
+		network_tell(network, "changed");
+	change->done(network, change, err);
+}
+
+void network_begin_change(struct network *network, struct network_change *change)
+{
+	network_timer_stop(&network->retry);
+	network->change = change;
+	network->plan_nth++;
+	network->plan = plan_start(network->all->loop, "network-change", change_plan,
+				   ARRAY_LEN(change_plan), network, on_changed);
+}
+
+int network_refuse_busy(const struct network *network, struct err *err)
+{
+	if (!network->plan && network->row.intent == DB_INTENT_NONE)
+		return 0;
+	return err_set(err, ERR_BUSY, "network '%s' is being changed; try again when it is over",
+		       network->row.name);
 }
 
 static void on_retry(uv_timer_t *timer)
@@ -231,13 +367,13 @@ void network_repair_later(struct network *network, bool now)
 
 static void write_intent(struct plan *plan, void *ctx);
 static void stop_dnsmasq(struct plan *plan, void *ctx);
+static void release_uplink(struct plan *plan, void *ctx);
 static void delete_bridge(struct plan *plan, void *ctx);
 static void delete_row(struct plan *plan, void *ctx);
 
 static const struct plan_step delete_plan[] = {
-	{"intent", write_intent, NULL},
-	{"dnsmasq", stop_dnsmasq, NULL},
-	{"bridge", delete_bridge, NULL},
+	{"intent", write_intent, NULL},   {"dnsmasq", stop_dnsmasq, NULL},
+	{"uplink", release_uplink, NULL}, {"bridge", delete_bridge, NULL},
 	{"row", delete_row, NULL},
 };
 
@@ -260,7 +396,7 @@ static void on_dnsmasq_stopped(struct network *network)
 static void stop_dnsmasq(struct plan *plan, void *ctx)
 {
 	struct network *network = ctx;
-	if (network_has_kernel_part(network))
+	if (network_has_dnsmasq(network))
 		dnsmasq_stop(network, on_dnsmasq_stopped);
 	else
 		plan_next(plan);
@@ -283,6 +419,17 @@ static void on_bridge_deleted(struct network *network, const struct priv_reply *
 	}
 }
 
+static void release_uplink(struct plan *plan, void *ctx)
+{
+	struct network *network = ctx;
+	struct priv_request req;
+	struct err err;
+	if (!uplink_is_needed(network) || uplink_release_request(network, &req, &err) < 0)
+		plan_next(plan);
+	else
+		network_call(network, &req, true, on_released);
+}
+
 static void delete_bridge(struct plan *plan, void *ctx)
 {
 	struct network *network = ctx;
@@ -290,7 +437,8 @@ static void delete_bridge(struct plan *plan, void *ctx)
 		plan_next(plan);
 		return;
 	}
-	struct priv_request req = network_request(network, PRIV_BRIDGE_DELETE);
+	struct priv_request req = {.verb = PRIV_BRIDGE_DELETE};
+	req.u.slot = (uint32_t)network->row.slot;
 	network_call(network, &req, true, on_bridge_deleted);
 }
 
@@ -322,6 +470,7 @@ static void on_deleted(void *ctx, const struct err *err)
 void network_begin_delete(struct network *network, network_cb cb, void *data)
 {
 	network_timer_stop(&network->retry);
+	network_timer_stop(&network->confirm);
 	network->done = cb;
 	network->done_data = data;
 	network->plan_nth++;

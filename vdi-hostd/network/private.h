@@ -10,18 +10,36 @@
 
 struct network_call;
 
+/** struct forward - a port forward; @told: the kernel has its rules, as far as we know */
+struct forward {
+	struct db_forward row;
+	bool told;
+	struct forward *next, *prev;
+};
+
 struct network {
 	struct networks *all;
 	struct db_network row;
 	char degraded[ERR_MSG_MAX]; /* what is wrong with it, or "" */
 
-	struct plan *plan;     /* create, repair or delete under way */
+	struct plan *plan;     /* create, repair, change or delete under way */
 	unsigned int plan_nth; /* which one, so that a late answer is not taken for this one's */
 	network_cb done;
 	void *done_data;
-	struct network_call *calls; /* requests to the privileged half that are not answered */
-	uv_timer_t *retry;          /* until the next repair */
-	unsigned int failures;      /* in a row, for the back-off */
+	struct network_call *calls;    /* requests to the privileged half that are not answered */
+	uv_timer_t *retry;             /* until the next repair */
+	unsigned int failures;         /* in a row, for the back-off */
+	struct network_change *change; /* while the plan is one */
+	size_t taps_left;              /* answers that a step waits for */
+	struct err taps_err;
+	void (*taps_settled)(struct network *network, const struct err *err);
+	uv_timer_t *confirm;  /* until the change of its uplink is taken back */
+	network_cb confirmed; /* while the answer to that is under way */
+	void *confirmed_data;
+
+	struct forward *forwards;
+	struct forward *forward_now; /* the privileged half is asked for it */
+	void (*forwards_settled)(struct network *network, const struct err *err);
 
 	/* its dnsmasq, while it runs */
 	int pidfd;
@@ -32,6 +50,7 @@ struct network {
 	bool hosts_changed;   /* while it was settling */
 	bool renew;           /* it was ended to be started again without stale leases */
 	void (*started)(struct network *network, const struct err *err);
+	void (*restarted)(struct network *network, const struct err *err);
 	void (*ended)(struct network *network);
 	UT_hash_handle by_id, by_name;
 };
@@ -47,12 +66,19 @@ struct networks {
 	void (*each_host)(void *data, const char *network_id,
 			  void (*emit)(void *out, const struct network_host *host), void *out);
 	void *each_host_data;
+	void (*each_tap)(void *data, const char *network_id,
+			 void (*emit)(void *out, const struct network_tap *tap), void *out);
+	void *each_tap_data;
 };
 
 /* network.c */
 struct network *network_add(struct networks *all, const struct db_network *row);
 void network_remove(struct network *network);
 bool network_has_kernel_part(const struct network *network);
+/** network_has_dnsmasq() - are its addresses ours to give? */
+bool network_has_dnsmasq(const struct network *network);
+struct network *network_find(struct networks *all, const char *ref, struct err *err);
+void network_bridge_name(const struct network *network, char ret[16]);
 void network_set_degraded(struct network *network, const char *why);
 /** network_request() - what its verbs are asked with */
 struct priv_request network_request(const struct network *network, enum priv_verb verb);
@@ -69,6 +95,54 @@ void network_call(struct network *network, const struct priv_request *req, bool 
 /** network_timer() - a timer of the network's that fires once; network_timer_stop() sets NULL */
 uv_timer_t *network_timer(struct network *network, uint64_t ms, uv_timer_cb cb);
 void network_timer_stop(uv_timer_t **timer);
+
+/**
+ * struct network_change - a change of what is wished of a network
+ * @wish:   write it down, in the database and in memory
+ * @revert: the same way back, when what follows has failed
+ * @done:   the end; frees it
+ */
+struct network_change {
+	int (*wish)(struct network *network, struct network_change *change, struct err *err);
+	void (*revert)(struct network *network, struct network_change *change);
+	void (*done)(struct network *network, struct network_change *change, const struct err *err);
+};
+
+/* settings.c: what is asked for, checked, as a row */
+int settings_fill(struct networks *all, const struct network_create *create, struct db_network *row,
+		  struct err *err) warn_unused;
+int settings_parse_range(const char *text, struct db_network *row, struct err *err) warn_unused;
+int settings_parse_peers(const json_t *peers, struct db_network *row, struct err *err) warn_unused;
+int settings_check_mtu(const struct db_network *row, int64_t mtu, struct err *err) warn_unused;
+
+/* uplink.c */
+/** uplink_is_needed() - does it have an uplink as its port, with all that the host had there? */
+bool uplink_is_needed(const struct network *network);
+char *uplink_to_text(const struct netcfg_uplink *uplink);
+int uplink_from_text(const char *text, struct netcfg_uplink *ret, struct err *err) warn_unused;
+/** uplink_request() - what it has now is written down before; unless it is a port already */
+int uplink_request(const struct network *network, struct priv_request *ret,
+		   struct err *err) warn_unused;
+/** uplink_release_request() - errors: ERR_NOT_FOUND when nothing was ever changed */
+int uplink_release_request(const struct network *network, struct priv_request *ret,
+			   struct err *err) warn_unused;
+/** uplink_await_confirm() - take the network back when its time is over */
+void uplink_await_confirm(struct network *network);
+
+/* forward.c */
+int forwards_load(struct networks *all, struct err *err) warn_unused;
+void forwards_free(struct network *network);
+/** forwards_settle() - the kernel has them, as the addresses are now; those of NICs that are gone
+ * go; @cb once, maybe at once */
+void forwards_settle(struct network *network,
+		     void (*cb)(struct network *network, const struct err *err));
+/** forwards_forget_told() - somebody was at the rules: all are to be told again */
+void forwards_forget_told(struct network *network);
+
+/* tap.c */
+/** taps_settle() - all NICs of running desktops are on the bridge and guarded; @cb as above */
+void taps_settle(struct network *network,
+		 void (*cb)(struct network *network, const struct err *err));
 
 /* dnsmasq.c: the process */
 /** dnsmasq_start() - adopt the one that runs, or spawn one; @cb at once or from the loop */
@@ -114,6 +188,13 @@ int address_check_free(struct networks *all, int64_t slot, uint32_t base, int64_
 int address_pick_range(struct networks *all, int64_t slot, uint32_t *ret_base,
 		       struct err *err) warn_unused;
 
+/** address6_check_free() - the same of a /64 */
+int address6_check_free(struct networks *all, int64_t slot, const uint8_t address[16],
+			struct err *err) warn_unused;
+/** address6_of() - the IPv6 address that goes with an IPv4 one, "" where the network has none */
+void address6_of(const struct db_network *row, uint32_t ip, char ret[46]);
+bool address6_of_raw(const struct db_network *row, uint32_t ip, uint8_t ret[16]);
+
 /* plans.c */
 /** network_begin_create_undo() - what an interrupted create left is removed, and the network */
 void network_begin_create_undo(struct network *network, network_cb cb, void *data);
@@ -123,3 +204,8 @@ void network_begin_delete(struct network *network, network_cb cb, void *data);
 void network_begin_repair(struct network *network, network_cb cb, void *data);
 /** network_repair_later() - after a pause that grows; at once: after @now */
 void network_repair_later(struct network *network, bool now);
+/** network_begin_change() - @change is written down, then the kernel made to agree; on failure it
+ * is taken back, and the network repaired to what it was */
+void network_begin_change(struct network *network, struct network_change *change);
+/** network_refuse_busy() - ERR_BUSY while a plan of it runs, or it is being deleted */
+int network_refuse_busy(const struct network *network, struct err *err) warn_unused;

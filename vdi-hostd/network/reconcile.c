@@ -27,6 +27,12 @@ static void begin_one(struct reconcile *reconcile, struct network *network)
 		network_begin_delete(network, one_done, reconcile);
 		return;
 	case DB_INTENT_NONE:
+		if (network->row.confirm_until) {
+			/* nobody confirmed it, and its guard has put the uplink back by now */
+			network_tell(network, "taken-back");
+			network_begin_delete(network, one_done, reconcile);
+			return;
+		}
 		network_begin_repair(network, one_done, reconcile);
 		return;
 	}

@@ -3,7 +3,8 @@
  * by SCM_RIGHTS. Requests are answered in order. The privileged half believes nothing: a request of
  * the wrong size, with an unknown verb or a field out of range ends it (and with it the daemon;
  * desktops go on). Slots are small integers from which it derives every name itself: bridge
- * vdibr<slot>, tap vdi<slot>n<nic>, uid uid_base + slot, cgroup vdi<slot>.
+ * vdibr<slot>, VXLAN vdivx<slot>, VLAN vdivl<slot>, tap vdi<slot>n<nic>, uid uid_base + slot,
+ * cgroup vdi<slot>. The one name that comes over is an uplink's.
  */
 #pragma once
 
@@ -11,6 +12,10 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "netcfg/forward.h"
+#include "netcfg/group.h"
+#include "netcfg/nic.h"
+#include "netcfg/uplink.h"
 #include "vdi-hostd/priv/qemu_spec.h"
 
 #define PRIV_SLOT_MAX 65535
@@ -21,12 +26,14 @@
  * another uid than the verb's is ERR_DENIED.
  */
 enum priv_verb {
-	PRIV_PROBE = 1,      /* nothing -> features */
-	PRIV_BRIDGE_ENSURE,  /* network: firewall of it, then bridge with its address, up */
-	PRIV_BRIDGE_DELETE,  /* slot: bridge and firewall gone */
-	PRIV_TAP_CREATE,     /* tap -> its descriptor; an old one of that name is replaced */
-	PRIV_TAP_DELETE,     /* tap; its network is not looked at */
-	PRIV_DNSMASQ_SPAWN,  /* network -> process; see below */
+	PRIV_PROBE = 1,     /* nothing -> features */
+	PRIV_BRIDGE_ENSURE, /* network: firewall of it, then bridge with its addresses, up; VXLAN or
+			       VLAN as a port of it */
+	PRIV_BRIDGE_DELETE, /* slot: bridge, VXLAN, VLAN and firewall gone; no uplink */
+	PRIV_TAP_CREATE,    /* tap -> its descriptor, guarded before it is there; an old one of that
+			       name is replaced */
+	PRIV_TAP_DELETE,    /* tap, and its guard; its network is not looked at */
+	PRIV_DNSMASQ_SPAWN, /* network -> process; see below */
 	PRIV_DNSMASQ_SIGNAL, /* process: SIGHUP, SIGTERM, SIGKILL */
 	PRIV_QEMU_SPAWN,     /* qemu, descriptors as it says -> process */
 	PRIV_QEMU_SIGNAL,    /* process: SIGTERM, SIGKILL */
@@ -34,7 +41,19 @@ enum priv_verb {
 	PRIV_CGROUP_DELETE,  /* slot: a desktop's cgroup gone; ERR_BUSY while QEMU is in it */
 	PRIV_IMG_SPAWN,      /* img, descriptors source, target, stdout, stderr -> process */
 	PRIV_IMG_SIGNAL,     /* process (whatever its slot): SIGTERM, SIGKILL */
-	PRIV_TAP_ATTACH,     /* tap that is there: up and on its network's bridge */
+	PRIV_TAP_ATTACH,     /* tap that is there: guarded, up and on its network's bridge */
+	PRIV_NETWORK_LOOK,   /* network -> missing */
+	PRIV_FORWARD_ENSURE, /* forward */
+	PRIV_FORWARD_DELETE, /* forward; nothing there is fine */
+	PRIV_GROUP_ENSURE,   /* group: for all NICs that carry it, at once */
+	PRIV_GROUP_DELETE,   /* group's id; ERR_BUSY while a NIC carries it */
+	PRIV_UPLINK_ENSLAVE, /* uplink: a port of its network's bridge, which takes over its
+				addresses and routes; put back after timeout_s unless confirmed,
+				also when this half dies before */
+	PRIV_UPLINK_CONFIRM, /* slot: it stays; ERR_NOT_FOUND when it was put back by then */
+	PRIV_UPLINK_RELEASE, /* uplink: all as it was */
+	PRIV_WATCH,          /* nothing -> a pipe that says when others changed our tables */
+	PRIV_DROPS,          /* tap -> drops */
 	PRIV_VERBS_END,
 };
 
@@ -44,20 +63,83 @@ enum priv_verb {
  * dnsmasq writes `leases` there. It logs to the daemon's stderr.
  */
 
-enum priv_network_kind { PRIV_NETWORK_NAT = 1, PRIV_NETWORK_ISOLATED };
+#define PRIV_PEERS_MAX     16
+#define PRIV_RULES_MAX     64
+#define PRIV_CONFIRM_MAX_S 3600
+#define PRIV_MTU_MIN       576
+#define PRIV_MTU_MAX       9216
 
-/** struct priv_network - @address is the bridge's own, network byte order; @prefix 8..30 */
+enum priv_network_kind {
+	PRIV_NETWORK_NAT = 1,
+	PRIV_NETWORK_ISOLATED,
+	PRIV_NETWORK_ROUTED,
+	PRIV_NETWORK_BRIDGED,
+};
+
+/**
+ * struct priv_network
+ * @address:  the bridge's own, network byte order; 0 for kind bridged, and for no other
+ * @prefix:   8..30; 0 for kind bridged
+ * @address6: the bridge's own in a /64, or zeros
+ * @mtu:      0: the kernel's choice
+ * @no_dns:   bool: dnsmasq gives addresses only
+ * @uplink:   of kind bridged, and of no other
+ * @vlan:     of kind bridged: 1..4094, or 0: the uplink itself is the port
+ * @vni:      0, or the VXLAN's, with @underlay, @vxlan_port (0: 4789) and at least one peer; not
+ *            for kind bridged
+ */
 struct priv_network {
 	uint32_t slot;
 	uint8_t kind;
 	uint8_t prefix;
 	uint32_t address;
+	uint8_t no_dns;
+	uint8_t n_peers;
+	uint16_t mtu, vlan, vxlan_port;
+	uint32_t vni, underlay;
+	uint8_t address6[16];
+	uint32_t peers[PRIV_PEERS_MAX];
+	char uplink[NETCFG_NAME_MAX + 1];
 };
 
+/* what of a network is not as wished, by PRIV_NETWORK_LOOK */
+enum {
+	PRIV_MISSING_FIREWALL = 1 << 0,
+};
+
+/**
+ * struct priv_tap - a NIC of a desktop
+ * @mac: its only one; zeros: nothing is guarded (PRIV_TAP_DELETE looks at none of these)
+ * @address, @address6: the only ones that it sends from (network byte order), or zeros
+ * @any_address: bool: others than we give addresses out: MACs are guarded only
+ * @isolated: bool: nothing passes to other isolated ports of the bridge
+ * @down: bool: the cable is out
+ * @groups: firewall groups by id, which PRIV_GROUP_ENSURE made
+ */
 struct priv_tap {
 	uint32_t desktop;
 	uint32_t nic;
 	uint32_t network;
+	uint32_t address;
+	uint8_t address6[16];
+	uint8_t mac[6];
+	uint16_t mtu;
+	uint8_t any_address, isolated, down, n_groups;
+	uint32_t groups[NETCFG_NIC_GROUPS_MAX];
+};
+
+/** struct priv_uplink - @timeout_s: 0: it is confirmed already; RELEASE does not look at it */
+struct priv_uplink {
+	uint32_t slot;
+	uint32_t timeout_s;
+	struct netcfg_uplink before;
+};
+
+/** struct priv_group - a firewall group; see netcfg/group.h */
+struct priv_group {
+	uint32_t id;
+	uint8_t drop_in, drop_out, revoke, n_rules;
+	struct netcfg_rule rules[PRIV_RULES_MAX];
 };
 
 /** struct priv_process - a process by pid and start time; @slot says whose it must be */
@@ -100,6 +182,9 @@ struct priv_request {
 		struct priv_process process;
 		struct qemu_spec qemu;
 		struct priv_img img;
+		struct netcfg_forward forward;
+		struct priv_group group;
+		struct priv_uplink uplink;
 		uint32_t slot;
 	} u;
 };
@@ -116,14 +201,24 @@ enum {
 	PRIV_HAS_BRIDGE_VLAN = 1 << 8,
 	PRIV_HAS_LANDLOCK = 1 << 9,
 	PRIV_HAS_KVM_DEVICE = 1 << 10,
+	PRIV_HAS_VXLAN = 1 << 11,
+	PRIV_HAS_RATE_TO = 1 << 12,
+	PRIV_HAS_RATE_FROM = 1 << 13,
+	PRIV_HAS_NFT_BRIDGE = 1 << 14,
+	PRIV_HAS_NFT_NETDEV = 1 << 15,
+	PRIV_HAS_BRIDGE_CT = 1 << 16,
+	PRIV_HAS_PORT_ISOLATION = 1 << 17,
+	PRIV_HAS_MULTI_QUEUE = 1 << 18,
+	PRIV_HAS_IPV6 = 1 << 19,
 };
 
 /**
  * struct priv_reply - @err.code is 0 on success
  *
- * Descriptors: TAP_CREATE the tap; *_SPAWN a pidfd. A *_SPAWN is answered when the program really
- * runs; one that is missing or may not be executed is ERR_UNAVAILABLE. @wait_status as waitpid(2)
- * gives it, -1 if unknown (not a child of this half, or asked for before).
+ * Descriptors: TAP_CREATE the tap; *_SPAWN a pidfd; WATCH the pipe's end. A *_SPAWN is answered
+ * when the program really runs; one that is missing or may not be executed is ERR_UNAVAILABLE.
+ * @wait_status as waitpid(2) gives it, -1 if unknown (not a child of this half, or asked for
+ * before).
  */
 struct priv_reply {
 	struct err err;
@@ -131,5 +226,7 @@ struct priv_reply {
 	int32_t pid;
 	uint64_t start_time;
 	int32_t wait_status;
+	uint32_t missing; /* PRIV_MISSING_* */
+	struct netcfg_nic_drops drops;
 	uint32_t n_fds;
 };

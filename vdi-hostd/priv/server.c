@@ -1,11 +1,13 @@
 #include "vdi-hostd/priv/server.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "netcfg/monitor.h"
 #include "vdi-hostd/priv/wire.h"
 
 static void close_fds(int *fds, size_t n)
@@ -31,6 +33,27 @@ static void answer(int fd, struct verbs *verbs, const struct priv_request *req, 
 	close_fds(reply_fds, reply.n_fds);
 }
 
+/* Until there is a request, or the wire's end; what others do to our tables is seen meanwhile. */
+static void await_request(int fd, struct verbs *verbs)
+{
+	for (;;) {
+		struct pollfd wait[] = {
+			{.fd = fd, .events = POLLIN},
+			{.fd = verbs->monitor ? netcfg_monitor_fd(verbs->monitor) : -1,
+			 .events = POLLIN},
+		};
+		if (poll(wait, ARRAY_LEN(wait), -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return;
+		}
+		if (wait[1].revents)
+			verbs_see_events(verbs);
+		if (wait[0].revents)
+			return;
+	}
+}
+
 void server_run(int fd, struct verbs *verbs)
 {
 	for (;;) {
@@ -38,6 +61,7 @@ void server_run(int fd, struct verbs *verbs)
 		struct err err;
 		int fds[WIRE_FDS_MAX];
 		size_t n_fds = 0;
+		await_request(fd, verbs);
 		int got = wire_receive(fd, &req, sizeof(req), fds, &n_fds);
 
 		if (got == 0 || (got < 0 && errno == ECONNRESET))

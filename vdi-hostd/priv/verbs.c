@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "netcfg/monitor.h"
 #include "netcfg/netcfg.h"
 #include "vdi-hostd/priv/landlock.h"
 
@@ -63,6 +64,20 @@ static const struct verb table[PRIV_VERBS_END] = {
 	[PRIV_IMG_SPAWN] = {"img-spawn", true, 4, verb_img_check, verb_img_spawn},
 	[PRIV_IMG_SIGNAL] = {"img-signal", true, 0, verb_signal_check, verb_signal},
 	[PRIV_TAP_ATTACH] = {"tap-attach", false, 0, verb_tap_check, verb_tap_attach},
+	[PRIV_NETWORK_LOOK] = {"network-look", false, 0, verb_network_check, verb_network_look},
+	[PRIV_FORWARD_ENSURE] = {"forward-ensure", false, 0, verb_forward_check,
+				 verb_forward_ensure},
+	[PRIV_FORWARD_DELETE] = {"forward-delete", false, 0, verb_forward_check,
+				 verb_forward_delete},
+	[PRIV_GROUP_ENSURE] = {"group-ensure", false, 0, verb_group_check, verb_group_ensure},
+	[PRIV_GROUP_DELETE] = {"group-delete", false, 0, verb_group_check, verb_group_delete},
+	[PRIV_UPLINK_ENSLAVE] = {"uplink-enslave", false, 0, verb_uplink_check,
+				 verb_uplink_enslave},
+	[PRIV_UPLINK_CONFIRM] = {"uplink-confirm", false, 0, check_slot, verb_uplink_confirm},
+	[PRIV_UPLINK_RELEASE] = {"uplink-release", false, 0, verb_uplink_check,
+				 verb_uplink_release},
+	[PRIV_WATCH] = {"watch", false, 0, check_nothing, verb_watch},
+	[PRIV_DROPS] = {"drops", false, 0, verb_tap_check, verb_drops},
 };
 
 static const struct verb *find(uint32_t verb)
@@ -112,5 +127,9 @@ void verbs_run(struct verbs *verbs, const struct priv_request *req, const int *f
 void verbs_done(struct verbs *verbs)
 {
 	children_done(&verbs->children);
+	verbs_close_guards(verbs);
+	netcfg_monitor_close(verbs->monitor);
+	if (verbs->watch_fd > 0)
+		close(verbs->watch_fd);
 	netcfg_close(verbs->netcfg);
 }

@@ -12,6 +12,14 @@
 #include "vdi-hostd/priv/priv.h"
 
 #define PRIV_REPLY_FDS_MAX 1
+#define GUARDS_MAX         8
+
+/** struct guard - a process that puts an uplink back unless it is told to go; @slot: 0: none */
+struct guard {
+	uint32_t slot;
+	pid_t pid;
+	int fd;
+};
 
 struct verbs {
 	struct priv_config config;
@@ -20,6 +28,9 @@ struct verbs {
 	struct children children;
 	struct cgroup cgroup;
 	struct netcfg *netcfg; /* NULL: rootless */
+	struct netcfg_monitor *monitor;
+	int watch_fd; /* who is told of changes; 0: nobody yet */
+	struct guard guards[GUARDS_MAX];
 };
 
 struct verb {
@@ -53,7 +64,13 @@ void verbs_run(struct verbs *verbs, const struct priv_request *req, const int *f
 
 void verbs_done(struct verbs *verbs);
 
-/* the verbs by noun: verbs_process.c, verbs_network.c */
+/** verbs_see_events() - verbs->monitor is readable: tell who watches */
+void verbs_see_events(struct verbs *verbs);
+/** verbs_close_guards() - this half ends: what was not confirmed is put back */
+void verbs_close_guards(struct verbs *verbs);
+
+/* the verbs by noun: verbs_process.c, verbs_network.c, verbs_tap.c, verbs_firewall.c,
+ * verbs_uplink.c, verbs_dnsmasq.c */
 int verb_qemu_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err);
 int verb_qemu_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err);
@@ -70,17 +87,42 @@ int verb_reap(struct verbs *verbs, const struct priv_request *req, const int *fd
 
 int verb_network_check(const struct priv_request *req, const int *fds, size_t n_fds,
 		       struct err *err);
-int verb_tap_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err);
 int verb_bridge_ensure(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		       struct priv_reply *reply, int *reply_fds, struct err *err);
 int verb_bridge_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		       struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_network_look(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		      struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_tap_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err);
 int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err);
 int verb_tap_attach(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err);
 int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_drops(struct verbs *verbs, const struct priv_request *req, const int *fds,
+	       struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_forward_check(const struct priv_request *req, const int *fds, size_t n_fds,
+		       struct err *err);
+int verb_forward_ensure(struct verbs *verbs, const struct priv_request *req, const int *fds,
+			struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_forward_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
+			struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_group_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err);
+int verb_group_ensure(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		      struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_group_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		      struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_uplink_check(const struct priv_request *req, const int *fds, size_t n_fds,
+		      struct err *err);
+int verb_uplink_enslave(struct verbs *verbs, const struct priv_request *req, const int *fds,
+			struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_uplink_confirm(struct verbs *verbs, const struct priv_request *req, const int *fds,
+			struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_uplink_release(struct verbs *verbs, const struct priv_request *req, const int *fds,
+			struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_watch(struct verbs *verbs, const struct priv_request *req, const int *fds,
+	       struct priv_reply *reply, int *reply_fds, struct err *err);
 int verb_dnsmasq_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		       struct priv_reply *reply, int *reply_fds, struct err *err);
 

@@ -1,42 +1,103 @@
-/* Bridges, taps, firewall, dnsmasq: names and argv are made here from slots. */
-#include "vdi-hostd/priv/verbs.h"
-
+/* A network's bridge, what is a port of it, and its firewall: names are made here from slots. */
 #include <arpa/inet.h>
-#include <linux/capability.h>
-#include <stdio.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "netcfg/bridge.h"
 #include "netcfg/firewall.h"
-#include "netcfg/tap.h"
-#include "vdi-hostd/priv/spawn.h"
+#include "netcfg/link.h"
+#include "netcfg/port.h"
+#include "netcfg/vlan.h"
+#include "netcfg/vxlan.h"
+#include "vdi-hostd/priv/network_names.h"
 
-#define LEASE_TIME "12h"
-
-struct link_name {
-	char text[NETCFG_NAME_MAX + 1];
-};
-
-static struct link_name bridge_name(uint32_t network)
-{
-	struct link_name ret;
-	snprintf(ret.text, sizeof(ret.text), "vdibr%u", network);
-	return ret;
-}
-
-static struct link_name tap_name(const struct priv_tap *tap)
-{
-	struct link_name ret;
-	snprintf(ret.text, sizeof(ret.text), "vdi%un%u", tap->desktop, tap->nic);
-	return ret;
-}
-
-static int check_slot(uint32_t slot, const char *field, struct err *err)
+int network_check_slot(uint32_t slot, const char *field, struct err *err)
 {
 	if (slot >= 1 && slot <= PRIV_SLOT_MAX)
 		return 0;
 	return err_set_field(err, field, "slot %u is not in 1 to %d", slot, PRIV_SLOT_MAX);
+}
+
+int network_check_address(const struct netcfg_addr *addr, bool optional, const char *field,
+			  struct err *err)
+{
+	if ((addr->family == AF_INET && addr->prefix <= 32) ||
+	    (addr->family == AF_INET6 && addr->prefix <= 128) || (addr->family == 0 && optional))
+		return 0;
+	return err_set_field(err, field, "family %u with prefix %u is no address", addr->family,
+			     addr->prefix);
+}
+
+int network_check_uplink(const char name[NETCFG_NAME_MAX + 1], struct err *err)
+{
+	if (!memchr(name, '\0', NETCFG_NAME_MAX + 1) || !netcfg_name_is_uplink(name))
+		return err_set_field(err, "uplink", "an uplink's name is none");
+	if (strcmp(name, "lo") == 0 || strncmp(name, "vdi", 3) == 0)
+		return err_set_field(err, "uplink", "%s is no uplink", name);
+	return 0;
+}
+
+int network_need_netcfg(const struct verbs *verbs, struct err *err)
+{
+	if (verbs->netcfg)
+		return 0;
+	return err_set(err, ERR_UNSUPPORTED, "the kernel's networking cannot be reached");
+}
+
+bool network_has_address6(const uint8_t address[16])
+{
+	static const uint8_t none[16];
+	return memcmp(address, none, sizeof(none)) != 0;
+}
+
+static bool is_unicast(uint32_t address)
+{
+	uint32_t first = ntohl(address) >> 24;
+	return first != 0 && first != 127 && first < 224;
+}
+
+static int check_range(const struct priv_network *network, struct err *err)
+{
+	if (network->prefix < 8 || network->prefix > 30)
+		return err_set_field(err, "prefix", "prefix %u is not in 8 to 30", network->prefix);
+	const uint32_t address = ntohl(network->address), mask = netcfg_mask(network->prefix);
+	if (!is_unicast(network->address))
+		return err_set_field(err, "address", "a bridge's address must be a unicast one");
+	if ((address & ~mask) == 0 || (address & ~mask) == ~mask)
+		return err_set_field(err, "address",
+				     "the network's own and its broadcast address are no host's");
+	if (network->uplink[0] || network->vlan)
+		return err_set_field(err, "uplink", "only kind bridged has an uplink");
+	if (network->address6[0] == 0xff)
+		return err_set_field(err, "address6", "a bridge's address must be a unicast one");
+	return 0;
+}
+
+static int check_bridged(const struct priv_network *network, struct err *err)
+{
+	if (network->address || network->prefix || network_has_address6(network->address6))
+		return err_set_field(err, "address", "a bridged network has no range of its own");
+	if (network->vlan > 4094)
+		return err_set_field(err, "vlan", "VLAN %u is not in 1 to 4094", network->vlan);
+	return network_check_uplink(network->uplink, err);
+}
+
+static int check_vxlan(const struct priv_network *network, struct err *err)
+{
+	if (network->n_peers > PRIV_PEERS_MAX)
+		return err_set_field(err, "n_peers", "%u peers are over %d", network->n_peers,
+				     PRIV_PEERS_MAX);
+	if (network->vni == 0)
+		return 0;
+	if (network->kind == PRIV_NETWORK_BRIDGED || network->vni > 0xffffff ||
+	    network->n_peers == 0 || !is_unicast(network->underlay))
+		return err_set_field(err, "vni", "VXLAN %u cannot be one of this network's",
+				     network->vni);
+	for (size_t i = 0; i < network->n_peers; i++)
+		if (!is_unicast(network->peers[i]))
+			return err_set_field(err, "peers",
+					     "a peer's address must be a unicast one");
+	return 0;
 }
 
 int verb_network_check(const struct priv_request *req, const int *fds, size_t n_fds,
@@ -44,180 +105,145 @@ int verb_network_check(const struct priv_request *req, const int *fds, size_t n_
 {
 	const struct priv_network *network = &req->u.network;
 
-	if (check_slot(network->slot, "slot", err) < 0)
+	if (network_check_slot(network->slot, "slot", err) < 0)
 		return -1;
-	if (network->kind != PRIV_NETWORK_NAT && network->kind != PRIV_NETWORK_ISOLATED)
-		return err_set_field(err, "kind", "there is no kind %u of network", network->kind);
-	if (network->prefix < 8 || network->prefix > 30)
-		return err_set_field(err, "prefix", "prefix %u is not in 8 to 30", network->prefix);
-	const uint32_t address = ntohl(network->address), mask = netcfg_mask(network->prefix);
-	if (address >> 24 == 0 || address >> 24 == 127 || address >> 24 >= 224)
-		return err_set_field(err, "address", "a bridge's address must be a unicast one");
-	if ((address & ~mask) == 0 || (address & ~mask) == ~mask)
-		return err_set_field(err, "address",
-				     "the network's own and its broadcast address are no host's");
-	return 0;
+	if (network->mtu && (network->mtu < PRIV_MTU_MIN || network->mtu > PRIV_MTU_MAX))
+		return err_set_field(err, "mtu", "MTU %u is not in %d to %d", network->mtu,
+				     PRIV_MTU_MIN, PRIV_MTU_MAX);
+	switch ((enum priv_network_kind)network->kind) {
+	case PRIV_NETWORK_NAT:
+	case PRIV_NETWORK_ISOLATED:
+	case PRIV_NETWORK_ROUTED:
+		if (check_range(network, err) < 0)
+			return -1;
+		return check_vxlan(network, err);
+	case PRIV_NETWORK_BRIDGED:
+		if (req->verb == PRIV_DNSMASQ_SPAWN)
+			return err_set_field(err, "kind",
+					     "a bridged network's addresses are not ours to give");
+		if (check_bridged(network, err) < 0)
+			return -1;
+		return check_vxlan(network, err);
+	}
+	return err_set_field(err, "kind", "there is no kind %u of network", network->kind);
 }
 
-int verb_tap_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err)
+static enum netcfg_firewall_kind firewall_kind(const struct priv_network *network)
 {
-	const struct priv_tap *tap = &req->u.tap;
-
-	if (check_slot(tap->desktop, "desktop", err) < 0 ||
-	    (req->verb != PRIV_TAP_DELETE && check_slot(tap->network, "network", err) < 0))
-		return -1;
-	if (tap->nic >= QEMU_NICS_MAX)
-		return err_set_field(err, "nic", "NIC %u is not in 0 to %d", tap->nic,
-				     QEMU_NICS_MAX - 1);
-	return 0;
+	switch ((enum priv_network_kind)network->kind) {
+	case PRIV_NETWORK_NAT:
+		return NETCFG_FIREWALL_NAT;
+	case PRIV_NETWORK_ROUTED:
+		return NETCFG_FIREWALL_ROUTED;
+	case PRIV_NETWORK_BRIDGED:
+		return NETCFG_FIREWALL_BRIDGED;
+	case PRIV_NETWORK_ISOLATED:
+		break;
+	}
+	return NETCFG_FIREWALL_ISOLATED;
 }
 
-static int need_netcfg(const struct verbs *verbs, struct err *err)
+static unsigned int own_addresses(const struct priv_network *network, struct netcfg_addr *ret)
 {
-	if (verbs->netcfg)
-		return 0;
-	return err_set(err, ERR_UNSUPPORTED, "the kernel's networking cannot be reached");
+	unsigned int n = 0;
+	struct in6_addr v6;
+	if (network->address)
+		ret[n++] = netcfg_addr_v4((struct in_addr){network->address}, network->prefix);
+	memcpy(&v6, network->address6, sizeof(v6));
+	if (network_has_address6(network->address6))
+		ret[n++] = netcfg_addr_v6(&v6, 64);
+	return n;
+}
+
+static int ensure_vxlan(struct verbs *verbs, const struct priv_network *network, const char *bridge,
+			struct err *err)
+{
+	const struct link_name name = vxlan_name(network->slot);
+	const struct netcfg_port port = {.isolated = false};
+	struct netcfg_vxlan vxlan = {
+		.vni = network->vni,
+		.local = netcfg_addr_v4((struct in_addr){network->underlay}, 32),
+		.port = network->vxlan_port,
+		.n_peers = network->n_peers,
+		.mtu = network->mtu,
+	};
+	for (size_t i = 0; i < network->n_peers; i++)
+		vxlan.peers[i] = netcfg_addr_v4((struct in_addr){network->peers[i]}, 32);
+	if (netcfg_vxlan_ensure(verbs->netcfg, name.text, &vxlan, err) < 0)
+		return -1;
+	return netcfg_port_attach(verbs->netcfg, name.text, bridge, &port, err);
+}
+
+static int ensure_vlan(struct verbs *verbs, const struct priv_network *network, const char *bridge,
+		       struct err *err)
+{
+	const struct link_name name = vlan_name(network->slot);
+	const struct netcfg_port port = {.isolated = false};
+	if (netcfg_vlan_ensure(verbs->netcfg, name.text, network->uplink, network->vlan, err) < 0)
+		return -1;
+	return netcfg_port_attach(verbs->netcfg, name.text, bridge, &port, err);
+}
+
+/* A bridge that has the host's addresses keeps its uplink's MAC: leases hang on it. */
+static int bridged_mac(struct verbs *verbs, const struct priv_network *network,
+		       struct netcfg_bridge *bridge, struct err *err)
+{
+	struct netcfg_link uplink;
+	if (netcfg_link_get(verbs->netcfg, network->uplink, &uplink, err) < 0)
+		return err_prefix(err, "uplink %s", network->uplink);
+	bridge->keep_addresses = true;
+	memcpy(bridge->mac, uplink.mac, sizeof(bridge->mac));
+	return 0;
 }
 
 int verb_bridge_ensure(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		       struct priv_reply *reply, int *reply_fds, struct err *err)
 {
 	const struct priv_network *network = &req->u.network;
-	const struct link_name bridge = bridge_name(network->slot);
-	const struct netcfg_addr address =
-		netcfg_addr_v4((struct in_addr){network->address}, network->prefix);
-	const struct netcfg_firewall firewall = {
-		.bridge = bridge.text,
-		.kind = network->kind == PRIV_NETWORK_NAT ? NETCFG_FIREWALL_NAT
-							  : NETCFG_FIREWALL_ISOLATED,
-		.addresses = {address},
-		.n_addresses = 1,
-	};
-	const struct netcfg_bridge options = {.addresses = {address}, .n_addresses = 1};
+	const struct link_name name = bridge_name(network->slot);
+	struct netcfg_bridge bridge = {.mtu = network->mtu};
+	struct netcfg_firewall firewall = {.bridge = name.text, .kind = firewall_kind(network)};
 
-	/* the rules first: not a moment without them */
-	if (need_netcfg(verbs, err) < 0 ||
-	    netcfg_firewall_ensure(verbs->netcfg, &firewall, err) < 0)
+	firewall.n_addresses = own_addresses(network, firewall.addresses);
+	bridge.n_addresses = own_addresses(network, bridge.addresses);
+	if (network_need_netcfg(verbs, err) < 0)
 		return -1;
-	return netcfg_bridge_ensure(verbs->netcfg, bridge.text, &options, err);
+	if (network->kind == PRIV_NETWORK_BRIDGED && !network->vlan &&
+	    bridged_mac(verbs, network, &bridge, err) < 0)
+		return -1;
+	/* the rules first: not a moment without them */
+	if (netcfg_firewall_ensure(verbs->netcfg, &firewall, err) < 0 ||
+	    netcfg_bridge_ensure(verbs->netcfg, name.text, &bridge, err) < 0)
+		return -1;
+	if (network->vni)
+		return ensure_vxlan(verbs, network, name.text, err);
+	if (network->vlan)
+		return ensure_vlan(verbs, network, name.text, err);
+	return 0;
 }
 
 int verb_bridge_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		       struct priv_reply *reply, int *reply_fds, struct err *err)
 {
-	const struct link_name bridge = bridge_name(req->u.slot);
+	const uint32_t slot = req->u.slot;
 
-	if (need_netcfg(verbs, err) < 0 ||
-	    netcfg_bridge_delete(verbs->netcfg, bridge.text, err) < 0)
+	if (network_need_netcfg(verbs, err) < 0 ||
+	    netcfg_vxlan_delete(verbs->netcfg, vxlan_name(slot).text, err) < 0 ||
+	    netcfg_vlan_delete(verbs->netcfg, vlan_name(slot).text, err) < 0 ||
+	    netcfg_bridge_delete(verbs->netcfg, bridge_name(slot).text, err) < 0)
 		return -1;
-	return netcfg_firewall_delete(verbs->netcfg, bridge.text, err);
+	return netcfg_firewall_delete(verbs->netcfg, bridge_name(slot).text, err);
 }
 
-int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const int *fds,
-		    struct priv_reply *reply, int *reply_fds, struct err *err)
+int verb_network_look(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		      struct priv_reply *reply, int *reply_fds, struct err *err)
 {
-	const struct link_name tap = tap_name(&req->u.tap);
-	const struct link_name bridge = bridge_name(req->u.tap.network);
-	const struct netcfg_tap options = {.bridge = bridge.text};
+	const struct link_name name = bridge_name(req->u.network.slot);
+	bool there;
 
-	if (need_netcfg(verbs, err) < 0 ||
-	    netcfg_tap_create(verbs->netcfg, tap.text, &options, &reply_fds[0], err) < 0)
+	if (network_need_netcfg(verbs, err) < 0 ||
+	    netcfg_firewall_has(verbs->netcfg, name.text, &there, err) < 0)
 		return -1;
-	reply->n_fds = 1;
-	return 0;
-}
-
-int verb_tap_attach(struct verbs *verbs, const struct priv_request *req, const int *fds,
-		    struct priv_reply *reply, int *reply_fds, struct err *err)
-{
-	const struct link_name tap = tap_name(&req->u.tap);
-	const struct link_name bridge = bridge_name(req->u.tap.network);
-	const struct netcfg_tap options = {.bridge = bridge.text};
-
-	if (need_netcfg(verbs, err) < 0)
-		return -1;
-	return netcfg_tap_attach(verbs->netcfg, tap.text, &options, err);
-}
-
-int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
-		    struct priv_reply *reply, int *reply_fds, struct err *err)
-{
-	const struct link_name tap = tap_name(&req->u.tap);
-
-	if (need_netcfg(verbs, err) < 0)
-		return -1;
-	return netcfg_tap_delete(verbs->netcfg, tap.text, err);
-}
-
-static void address_text(uint32_t host_order, char ret[INET_ADDRSTRLEN])
-{
-	const struct in_addr address = {htonl(host_order)};
-	inet_ntop(AF_INET, &address, ret, INET_ADDRSTRLEN);
-}
-
-static void dnsmasq_argv(const struct verbs *verbs, const struct priv_network *network,
-			 struct argv *argv)
-{
-	const char *dir = verbs->config.runtime_dir;
-	const uint32_t address = ntohl(network->address), mask = netcfg_mask(network->prefix);
-	const struct link_name bridge = bridge_name(network->slot);
-	const unsigned int slot = network->slot;
-	char own[INET_ADDRSTRLEN], range[INET_ADDRSTRLEN], netmask[INET_ADDRSTRLEN];
-
-	address_text(address, own);
-	address_text(address & mask, range);
-	address_text(mask, netmask);
-	argv_push(argv, "%s", verbs->config.dnsmasq_binary);
-	argv_push(argv, "--keep-in-foreground");
-	argv_push(argv, "--conf-file=/dev/null");
-	argv_push(argv, "--pid-file=");
-	argv_push(argv, "--user=");
-	argv_push(argv, "--group=");
-	argv_push(argv, "--log-facility=-");
-	argv_push(argv, "--no-hosts");
-	argv_push(argv, "--bind-dynamic");
-	argv_push(argv, "--interface=%s", bridge.text);
-	argv_push(argv, "--except-interface=lo");
-	argv_push(argv, "--dhcp-range=%s,static,%s," LEASE_TIME, range, netmask);
-	argv_push(argv, "--dhcp-hostsfile=%s/networks/%u/hosts", dir, slot);
-	argv_push(argv, "--dhcp-leasefile=%s/networks/%u/leases", dir, slot);
-	argv_push(argv, "--dhcp-authoritative");
-	argv_push(argv, "--domain-needed");
-	argv_push(argv, "--bogus-priv");
-	if (network->kind == PRIV_NETWORK_NAT) {
-		argv_push(argv, "--dhcp-option=option:router,%s", own);
-	} else {
-		/* no way out: no router is told, and no names are asked for elsewhere */
-		argv_push(argv, "--dhcp-option=option:router");
-		argv_push(argv, "--no-resolv");
-	}
-	argv_push(argv, "--dhcp-option=option:dns-server,%s", own);
-}
-
-int verb_dnsmasq_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
-		       struct priv_reply *reply, int *reply_fds, struct err *err)
-{
-	struct spawned spawned;
-
-	_cleanup_(argv_done) struct argv argv = {.n = 0};
-	dnsmasq_argv(verbs, &req->u.network, &argv);
-	struct spawn spawn = {
-		.what = "dnsmasq",
-		.advice = "install dnsmasq-base or set dnsmasq_binary",
-		.argv = argv.arg,
-		.drop = true,
-		/* it writes its leases into the other half's folder */
-		.uid = verbs->config.uid,
-		.gid = verbs->config.gid,
-		.extra_gid = -1,
-		.caps = 1ULL << CAP_NET_BIND_SERVICE | 1ULL << CAP_NET_ADMIN | 1ULL << CAP_NET_RAW,
-		.limits = {{RLIMIT_CORE, 0}, {RLIMIT_NOFILE, 1024}},
-		.n_limits = 2,
-		.cgroup_procs = -1,
-		.landlock = -1,
-	};
-	if (spawn_process(&spawn, &spawned, err) < 0)
-		return -1;
-	verb_reply_spawned(verbs, spawned.pid, spawned.start_time, spawned.pidfd, reply, reply_fds);
+	reply->missing = there ? 0 : PRIV_MISSING_FIREWALL;
 	return 0;
 }

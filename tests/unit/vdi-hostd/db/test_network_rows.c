@@ -92,7 +92,11 @@ static void forwards(void **state)
 	snprintf(b.id, sizeof(b.id), "b");
 	b.host_port = 65536;
 	assert_fails(f, ERR_CONFLICT, db_forward_insert(f->db, &b, &f->err));
+	assert_works(f, db_forward_set_ip(f->db, "a", 0xfffffffd, &f->err));
+	assert_works(f, db_forward_each(f->db, keep_forward, &got, &f->err));
+	assert_int_equal(got.ip, 0xfffffffd);
 	assert_works(f, db_forward_delete(f->db, "a", &f->err));
+	assert_fails(f, ERR_NOT_FOUND, db_forward_set_ip(f->db, "a", 1, &f->err));
 	assert_fails(f, ERR_NOT_FOUND, db_forward_delete(f->db, "a", &f->err));
 	/* they go with their network */
 	assert_works(f, db_forward_insert(f->db, &a, &f->err));

@@ -259,6 +259,16 @@ const struct db_network *networks_find(struct networks *all, const char *ref, st
 	return NULL;
 }
 
+int networks_tap_request(struct networks *all, const struct db_network *network,
+			 const struct network_tap *tap, enum priv_verb verb,
+			 struct priv_request *ret, struct err *err)
+{
+	*ret = (struct priv_request){.verb = verb};
+	ret->u.tap.desktop = tap->desktop;
+	ret->u.tap.network = (uint32_t)network->slot;
+	return 0;
+}
+
 int networks_hosts_changed(struct networks *all, const char *network_id, struct err *err)
 {
 	bench_of(all)->hosts_changes++;

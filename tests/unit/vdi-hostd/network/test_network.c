@@ -119,7 +119,8 @@ static void create(struct bench *bench, const char *name, enum db_network_kind k
 		   const char *cidr)
 {
 	int before = bench->answers;
-	networks_create(bench->networks, name, kind, cidr, on_answer, bench);
+	const struct network_create create = {.name = name, .kind = kind, .cidr = cidr};
+	networks_create(bench->networks, &create, on_answer, bench);
 	run_until(bench->answers > before);
 }
 
@@ -129,6 +130,8 @@ static void create_ok(struct bench *bench, const char *name)
 	if (bench->err.code)
 		fail_msg("%s", bench->err.msg);
 }
+
+static const struct network_create lan = {.name = "lan", .kind = DB_NETWORK_NAT};
 
 static const char *in_use_by(void *data, const char *network_id)
 {
@@ -256,7 +259,8 @@ static void test_create_refuses(void **state)
 	assert_int_equal(bench->err.code, ERR_CONFLICT);
 	assert_non_null(strstr(bench->err.msg, "'lan'"));
 	create(bench, "b", DB_NETWORK_BRIDGED, NULL);
-	assert_int_equal(bench->err.code, ERR_UNSUPPORTED);
+	assert_int_equal(bench->err.code, ERR_INVALID);
+	assert_string_equal(bench->err.field, "uplink");
 	create(bench, "b", DB_NETWORK_USER, "10.98.0.0/24");
 	assert_int_equal(bench->err.code, ERR_INVALID);
 	const char *const bad[] = {"",
@@ -420,7 +424,7 @@ static void test_delete_that_fails_goes_on_later(void **state)
 static void test_one_change_at_a_time(void **state)
 {
 	struct bench *bench = *state;
-	networks_create(bench->networks, "lan", DB_NETWORK_NAT, NULL, on_answer, bench);
+	networks_create(bench->networks, &lan, on_answer, bench);
 	delete (bench, "lan", NULL);
 	assert_int_equal(bench->err.code, ERR_BUSY);
 	run_until(bench->answers == 2);
@@ -658,7 +662,7 @@ static void test_stop_in_the_middle(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
 		int before = bench->answers;
 		bench->fake.silent = verbs[i];
-		networks_create(bench->networks, "lan", DB_NETWORK_NAT, NULL, on_answer, bench);
+		networks_create(bench->networks, &lan, on_answer, bench);
 		size_t asked = fake_priv_count(&bench->fake, verbs[i]);
 		run_until(fake_priv_count(&bench->fake, verbs[i]) == asked + 1);
 		uint64_t begun = uv_hrtime();
@@ -691,7 +695,7 @@ static void test_stop_in_the_middle(void **state)
 	assert_false(stored_row(bench));
 	bench->fake.silent = PRIV_BRIDGE_DELETE;
 	bench->fake.fail = PRIV_DNSMASQ_SPAWN;
-	networks_create(bench->networks, "lan", DB_NETWORK_NAT, NULL, on_answer, bench);
+	networks_create(bench->networks, &lan, on_answer, bench);
 	run_until(fake_priv_count(&bench->fake, PRIV_BRIDGE_DELETE) == 6);
 	stop_daemon(bench);
 	assert_int_equal(bench->err.code, ERR_IO);

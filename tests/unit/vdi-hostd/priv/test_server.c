@@ -165,6 +165,8 @@ static void test_filled(void **state)
 		struct half half;
 		struct priv_request req;
 		memset(&req, 0xff, sizeof(req));
+		if (i == PRIV_WATCH)
+			continue; /* looks at nothing, as PROBE */
 		req.verb = i < PRIV_VERBS_END ? i : strange[i - PRIV_VERBS_END];
 		for (req.n_fds = 0; req.n_fds < 6; req.n_fds += 5) {
 			int fds[6] = {0};
@@ -201,6 +203,206 @@ static void test_wrong_fd_counts(void **state)
 	send_bad(&req, fds, 4);
 }
 
+static void bad_network(const struct priv_network *network)
+{
+	struct priv_request req = {.verb = PRIV_BRIDGE_ENSURE};
+	req.u.network = *network;
+	send_bad(&req, NULL, 0);
+}
+
+/* each is a network that is fine but for one field */
+static void test_networks_out_of_range(void **state)
+{
+	struct priv_network nat = {1, PRIV_NETWORK_NAT, 24, htonl(0x0a010101)}, bad = nat;
+	struct priv_network bridged = {1, PRIV_NETWORK_BRIDGED, .uplink = "eth0"};
+
+	bad.mtu = PRIV_MTU_MIN - 1;
+	bad_network(&bad);
+	bad.mtu = PRIV_MTU_MAX + 1;
+	bad_network(&bad);
+	bad = nat;
+	bad.address6[0] = 0xff;
+	bad_network(&bad);
+	bad = nat;
+	bad.vlan = 1;
+	bad_network(&bad);
+	bad = nat;
+	memcpy(bad.uplink, "eth0", 4);
+	bad_network(&bad);
+	nat.vni = 5;
+	nat.n_peers = 1;
+	nat.underlay = nat.peers[0] = htonl(0x0a000001);
+	bad = nat;
+	bad.vni = 1 << 24;
+	bad_network(&bad);
+	bad = nat;
+	bad.n_peers = 0;
+	bad_network(&bad);
+	bad.n_peers = PRIV_PEERS_MAX + 1;
+	bad_network(&bad);
+	bad = nat;
+	bad.peers[0] = UINT32_MAX;
+	bad_network(&bad);
+	bad = nat;
+	bad.underlay = 0;
+	bad_network(&bad);
+	bad = bridged;
+	bad.vlan = 4095;
+	bad_network(&bad);
+	bad = bridged;
+	bad.prefix = 24;
+	bad_network(&bad);
+	bad = bridged;
+	bad.vni = 5;
+	bad_network(&bad);
+	const char *const names[] = {"", "lo", "vdibr1", "a/b", "..", "a b", "a\"b"};
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		bad = bridged;
+		memset(bad.uplink, 0, sizeof(bad.uplink));
+		memcpy(bad.uplink, names[i], strlen(names[i]));
+		bad_network(&bad);
+	}
+	memset(bad.uplink, 'x', sizeof(bad.uplink));
+	bad_network(&bad);
+	struct priv_request req = {.verb = PRIV_DNSMASQ_SPAWN};
+	req.u.network = bridged;
+	send_bad(&req, NULL, 0);
+}
+
+static void bad_tap(const struct priv_tap *tap)
+{
+	struct priv_request req = {.verb = PRIV_TAP_CREATE};
+	req.u.tap = *tap;
+	send_bad(&req, NULL, 0);
+}
+
+static void bad_forward(const struct netcfg_forward *forward)
+{
+	struct priv_request req = {.verb = PRIV_FORWARD_ENSURE};
+	req.u.forward = *forward;
+	send_bad(&req, NULL, 0);
+	req.verb = PRIV_FORWARD_DELETE;
+	send_bad(&req, NULL, 0);
+}
+
+static void bad_rule(const struct netcfg_rule *rule)
+{
+	struct priv_request req = {.verb = PRIV_GROUP_ENSURE};
+	req.u.group = (struct priv_group){.id = 1, .n_rules = 1, .rules = {*rule}};
+	send_bad(&req, NULL, 0);
+}
+
+static void test_taps_and_rules_out_of_range(void **state)
+{
+	const struct priv_tap tap = {1, 0, 1, .mac = {0x52, 0x54, 0, 0, 0, 1}};
+	const struct netcfg_addr host = {.family = AF_INET, .prefix = 32};
+	const struct netcfg_forward forward = {
+		.protocol = NETCFG_TCP,
+		.port_first = 80,
+		.port_last = 80,
+		.guest = host,
+		.guest_port = 80,
+	};
+	const struct netcfg_rule rule = {.direction = NETCFG_IN};
+	struct priv_tap t = tap;
+	struct netcfg_forward f = forward;
+	struct netcfg_rule r = rule;
+
+	t.mac[0] = 0x53;
+	bad_tap(&t);
+	t = tap;
+	t.mtu = 10;
+	bad_tap(&t);
+	t = tap;
+	t.n_groups = NETCFG_NIC_GROUPS_MAX + 1;
+	bad_tap(&t);
+	t.n_groups = 1;
+	bad_tap(&t);
+
+	f.protocol = NETCFG_ICMP;
+	bad_forward(&f);
+	f = forward;
+	f.port_first = 0;
+	bad_forward(&f);
+	f.port_first = 81;
+	bad_forward(&f);
+	f.port_last = UINT16_MAX;
+	bad_forward(&f);
+	f = forward;
+	f.guest_port = UINT16_MAX;
+	f.port_last = 81;
+	bad_forward(&f);
+	f = forward;
+	f.guest.family = 0;
+	bad_forward(&f);
+	f.guest.family = AF_UNIX;
+	bad_forward(&f);
+	f = forward;
+	f.host.family = AF_INET;
+	f.host.prefix = 33;
+	bad_forward(&f);
+
+	r.direction = 0;
+	bad_rule(&r);
+	r = rule;
+	r.protocol = NETCFG_ICMP + 1;
+	bad_rule(&r);
+	r = rule;
+	r.port_last = 5;
+	bad_rule(&r);
+	r.port_first = 6;
+	bad_rule(&r);
+	r = rule;
+	r.remote.family = AF_INET6;
+	r.remote.prefix = 129;
+	bad_rule(&r);
+	r = rule;
+	memset(&r.accept, 2, 1);
+	bad_rule(&r);
+	struct priv_request req = {.verb = PRIV_GROUP_ENSURE};
+	send_bad(&req, NULL, 0);
+	req.u.group.id = 1;
+	req.u.group.n_rules = PRIV_RULES_MAX + 1;
+	send_bad(&req, NULL, 0);
+}
+
+static void bad_uplink(const struct priv_uplink *uplink)
+{
+	struct priv_request req = {.verb = PRIV_UPLINK_ENSLAVE};
+	req.u.uplink = *uplink;
+	send_bad(&req, NULL, 0);
+	req.verb = PRIV_UPLINK_RELEASE;
+	send_bad(&req, NULL, 0);
+}
+
+static void test_uplinks_out_of_range(void **state)
+{
+	const struct priv_uplink uplink = {.slot = 1, .before.name = "eth0"};
+	struct priv_uplink bad = uplink;
+
+	bad.slot = 0;
+	bad_uplink(&bad);
+	bad = uplink;
+	bad.timeout_s = PRIV_CONFIRM_MAX_S + 1;
+	bad_uplink(&bad);
+	bad = uplink;
+	bad.before.n_addresses = NETCFG_UPLINK_ADDRS_MAX + 1;
+	bad_uplink(&bad);
+	bad.before.n_addresses = 1; /* of no family */
+	bad_uplink(&bad);
+	bad = uplink;
+	bad.before.n_routes = NETCFG_UPLINK_ROUTES_MAX + 1;
+	bad_uplink(&bad);
+	bad.before.n_routes = 1;
+	bad.before.routes[0].gateway.family = 77;
+	bad_uplink(&bad);
+	bad = uplink;
+	memset(bad.before.name, 'x', sizeof(bad.before.name));
+	bad_uplink(&bad);
+	memcpy(bad.before.name, "vdi1n0", 7);
+	bad_uplink(&bad);
+}
+
 static void test_out_of_range(void **state)
 {
 	const uint32_t address = htonl(0x0a010101);
@@ -211,7 +413,7 @@ static void test_out_of_range(void **state)
 		{PRIV_BRIDGE_ENSURE, {0, PRIV_NETWORK_NAT, 24, address}},
 		{PRIV_BRIDGE_ENSURE, {PRIV_SLOT_MAX + 1, PRIV_NETWORK_NAT, 24, address}},
 		{PRIV_BRIDGE_ENSURE, {1, 0, 24, address}},
-		{PRIV_BRIDGE_ENSURE, {1, 3, 24, address}},
+		{PRIV_BRIDGE_ENSURE, {1, 5, 24, address}},
 		{PRIV_BRIDGE_ENSURE, {1, PRIV_NETWORK_NAT, 7, address}},
 		{PRIV_BRIDGE_ENSURE, {1, PRIV_NETWORK_NAT, 31, address}},
 		{PRIV_BRIDGE_ENSURE, {1, PRIV_NETWORK_NAT, 24, 0}},
@@ -493,11 +695,19 @@ static void test_network(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_probe_and_end),  cmocka_unit_test(test_wrong_sizes),
-		cmocka_unit_test(test_filled),         cmocka_unit_test(test_wrong_fd_counts),
-		cmocka_unit_test(test_out_of_range),   cmocka_unit_test(test_fd_kinds),
-		cmocka_unit_test(test_strangers_live), cmocka_unit_test(test_qemu_outlives_half),
-		cmocka_unit_test(test_no_zombies),     cmocka_unit_test(test_network),
+		cmocka_unit_test(test_probe_and_end),
+		cmocka_unit_test(test_wrong_sizes),
+		cmocka_unit_test(test_filled),
+		cmocka_unit_test(test_wrong_fd_counts),
+		cmocka_unit_test(test_out_of_range),
+		cmocka_unit_test(test_fd_kinds),
+		cmocka_unit_test(test_networks_out_of_range),
+		cmocka_unit_test(test_taps_and_rules_out_of_range),
+		cmocka_unit_test(test_uplinks_out_of_range),
+		cmocka_unit_test(test_strangers_live),
+		cmocka_unit_test(test_qemu_outlives_half),
+		cmocka_unit_test(test_no_zombies),
+		cmocka_unit_test(test_network),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

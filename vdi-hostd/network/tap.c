@@ -1,0 +1,98 @@
+/* NICs of desktops on a network: what guards them follows from the network's row. */
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "vdi-hostd/network/private.h"
+
+static int parse_mac(const char *text, uint8_t ret[6])
+{
+	char end;
+	return sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%c", &ret[0], &ret[1], &ret[2],
+		      &ret[3], &ret[4], &ret[5], &end) == 6
+		       ? 0
+		       : -1;
+}
+
+int networks_tap_request(struct networks *all, const struct db_network *row,
+			 const struct network_tap *tap, enum priv_verb verb,
+			 struct priv_request *ret, struct err *err)
+{
+	struct priv_request req = {.verb = verb};
+	req.u.tap = (struct priv_tap){
+		.desktop = tap->desktop,
+		.nic = tap->nic,
+		.network = (uint32_t)row->slot,
+		.address = htonl(tap->ip),
+		.any_address = row->kind == DB_NETWORK_BRIDGED,
+		.isolated = row->isolate_ports,
+		.mtu = (uint16_t)row->mtu,
+	};
+	if (parse_mac(tap->mac, req.u.tap.mac) < 0 || !netcfg_mac_is_valid(req.u.tap.mac))
+		return err_set_field(err, "mac", "'%.20s' is no MAC of a NIC", tap->mac);
+	if (!address6_of_raw(row, tap->ip, req.u.tap.address6))
+		memset(req.u.tap.address6, 0, sizeof(req.u.tap.address6));
+	*ret = req;
+	return 0;
+}
+
+void networks_taps_source(struct networks *all,
+			  void (*each)(void *data, const char *network_id,
+				       void (*emit)(void *out, const struct network_tap *tap),
+				       void *out),
+			  void *data)
+{
+	all->each_tap = each;
+	all->each_tap_data = data;
+}
+
+static void finish(struct network *network)
+{
+	void (*settled)(struct network *, const struct err *) = network->taps_settled;
+	struct err err = network->taps_err;
+	if (--network->taps_left > 0)
+		return;
+	network->taps_settled = NULL;
+	if (settled)
+		settled(network, err.code ? &err : NULL);
+}
+
+static void on_attached(struct network *network, const struct priv_reply *reply, int *fds,
+			const struct err *err)
+{
+	/* a desktop may have ended meanwhile, and its tap with it */
+	if (err && err->code != ERR_NOT_FOUND && !network->taps_err.code)
+		network->taps_err = *err;
+	finish(network);
+}
+
+static void attach(void *out, const struct network_tap *tap)
+{
+	struct network *network = out;
+	struct priv_request req;
+	struct err err;
+	if (networks_tap_request(network->all, &network->row, tap, PRIV_TAP_ATTACH, &req, &err) <
+	    0) {
+		log_err("network %s: %s", network->row.name, err.msg);
+		return;
+	}
+	network->taps_left++;
+	network_call(network, &req, false, on_attached);
+}
+
+void taps_settle(struct network *network,
+		 void (*cb)(struct network *network, const struct err *err))
+{
+	struct networks *all = network->all;
+	network->taps_settled = cb;
+	if (network->taps_left) {
+		/* begun by a plan that ran out of time: its answers still come, and count */
+		return;
+	}
+	network->taps_err = (struct err){0};
+	network->taps_left = 1;
+	if (all->each_tap)
+		all->each_tap(all->each_tap_data, network->row.id, attach, network);
+	finish(network);
+}
