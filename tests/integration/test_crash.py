@@ -5,6 +5,7 @@ import gzip
 import os
 import pathlib
 import re
+import subprocess
 
 import pytest
 import vdi
@@ -14,6 +15,8 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 # plan: (source file, name of its table)
 PLANS = {
     "image-import": ("vdi-hostd/image/import.c", "import_plan"),
+    "iso-import": ("vdi-hostd/image/iso.c", "import_plan"),
+    "desktop-cdrom": ("vdi-hostd/desktop/cdrom.c", "cdrom_plan"),
     "network-create": ("vdi-hostd/network/plans.c", "create_plan"),
     "network-delete": ("vdi-hostd/network/plans.c", "delete_plan"),
     "desktop-create": ("vdi-hostd/desktop/create.c", "create_plan"),
@@ -42,6 +45,16 @@ def disk(tmp_path_factory):
     path.write_bytes(gzip.compress(b"\0" * (1 << 20)))
     for folder in (path, *list(path.parents)[:-1]):
         folder.chmod(folder.stat().st_mode | 0o055)
+    return path
+
+
+@pytest.fixture(scope="module")
+def disc(tmp_path_factory):
+    path = tmp_path_factory.mktemp("disc") / "disc.iso"
+    content = path.with_suffix(".txt")
+    content.write_text("a disc\n")
+    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-o", path, content],
+                   check=True, stderr=subprocess.DEVNULL)
     return path
 
 
@@ -89,12 +102,38 @@ def import_disk(client, disk):
 RUN["image-import"] = import_disk
 
 
+def import_disc(client, name):
+    fd = os.open(DISC[0], os.O_RDONLY)
+    try:
+        client.call("iso.import", fds=[fd], name=name, wait=True)
+    finally:
+        os.close(fd)
+
+
+def insert_one_of_two(client):
+    import_disc(client, "one")
+    import_disc(client, "two")
+    create(client, iso="one", start=True)
+
+
+DISC = []  # the path of one, once it is there
+PREPARE["desktop-cdrom"] = insert_one_of_two
+RUN["iso-import"] = lambda client, disk: import_disc(client, "one")
+RUN["desktop-cdrom"] = lambda client, disk: client.call("desktop.cdrom.insert", desktop="ada", iso="two")
+
+
 def qemus():
     return sorted(pid for (pid, _), name in vdi.our_processes().items() if name.startswith("qemu-system"))
 
 
 def files(folder):
     return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+
+
+def discs_of(pid):
+    """What QEMU has open of the ISO library."""
+    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return sorted({os.path.basename(link) for link in links if "/isos/" in link})
 
 
 def check_whole(daemon):
@@ -107,6 +146,13 @@ def check_whole(daemon):
     images = daemon.call("image.list")["items"]
     assert "importing" not in [i["state"] for i in images]
     assert files(daemon.state / "images") == sorted(i["id"] + ".qcow2" for i in images)
+    isos = daemon.call("iso.list")["items"]
+    assert [i["state"] for i in isos] == ["ready"] * len(isos)
+    assert files(daemon.state / "isos") == sorted(i["id"] + ".iso" for i in isos)
+    for desktop in desktops:
+        if desktop["pid"]:
+            ids = [i["id"] + ".iso" for i in isos if i["name"] == desktop["iso"]]
+            assert discs_of(desktop["pid"]) == ids
     assert files(daemon.state / "tmp") == []
     networks = daemon.call("network.list")["items"]
     bridges = [link for link in vdi.our_links() if link.startswith("vdibr")]
@@ -118,13 +164,20 @@ def check_whole(daemon):
 
 def settled(daemon):
     """No operation is under way any more."""
-    states = [d["state"] for d in daemon.call("desktop.list")["items"]]
-    return not {"starting", "stopping"} & set(states)
+    with daemon.client() as client:
+        desktops = client.call("desktop.list")["items"]
+        for desktop in desktops:
+            try:
+                client.call("desktop.update", desktop=desktop["id"], memory_mib=64)
+            except vdi.RpcError:
+                return False
+    return not {"starting", "stopping"} & {d["state"] for d in desktops}
 
 
 @pytest.mark.parametrize("point", points())
-def test_killed_at(daemon, disk, point):
+def test_killed_at(daemon, disk, disc, point):
     plan = point.split(":")[0]
+    DISC[:] = [disc]
     with daemon.client() as client:
         PREPARE.get(plan, lambda client: None)(client)
     daemon.restart(env={"VDI_CRASH_AT": point})

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "vdi-hostd/api/api.h"
 #include "vdi-hostd/broker/broker.h"
+#include "vdi-hostd/desktop/cdrom.h"
 #include "vdi-hostd/desktop/desktop.h"
 
 #define GIB         (1LL << 30)
@@ -23,6 +24,9 @@ static const struct json_field desktop_fields[] = {
 	{"disk_bytes", JSON_FIELD_INT, .doc = "virtual size of the system disk"},
 	{"data_disk_bytes", JSON_FIELD_INT, JSON_FIELD_NULLABLE,
 	 .doc = "virtual size of the data disk"},
+	{"iso", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the disc in its CD drive"},
+	{"boot", JSON_FIELD_ENUM, .values = desktop_boot_names,
+	 .doc = "what it tries to start from first"},
 	{"mac", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its NIC's address"},
 	{"ip", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
 	 .doc = "the address kept for it on its network; null on networks of kind user"},
@@ -67,8 +71,9 @@ static void answer_desktop(void *data, struct desktop *desktop, const struct err
 struct create_params {
 	const char *name, *image, *network, *owner, *profile;
 	int64_t memory_mib, vcpus, disk_gib, data_disk_gib;
+	const char *iso;
 	bool start, autostart;
-	int restart;
+	int restart, boot;
 };
 
 static const struct json_field create_fields[] = {
@@ -87,6 +92,10 @@ static const struct json_field create_fields[] = {
 	 .doc = "size of the system disk, at least the image's; without it the image's"},
 	{"data_disk_gib", JSON_FIELD_INT, 0, offsetof(struct create_params, data_disk_gib), 1,
 	 65536, 0, .doc = "a second, empty disk, which the user keeps whatever the image"},
+	{"iso", JSON_FIELD_REF, 0, offsetof(struct create_params, iso),
+	 .doc = "a disc for its CD drive: name or id"},
+	{"boot", JSON_FIELD_ENUM, 0, offsetof(struct create_params, boot),
+	 .values = desktop_boot_names, .doc = "what it tries to start from first"},
 	{"profile", JSON_FIELD_NAME, 0, offsetof(struct create_params, profile),
 	 .doc = "hardware profile; `default` suits a desktop"},
 	{"owner", JSON_FIELD_NAME, 0, offsetof(struct create_params, owner), .doc = "whose it is"},
@@ -126,6 +135,8 @@ static struct api_token desktop_create(struct api_call *call, const void *data)
 		.vcpus = params->vcpus,
 		.disk_bytes = params->disk_gib * GIB,
 		.data_disk_bytes = params->data_disk_gib * GIB,
+		.iso = params->iso,
+		.boot = (enum db_desktop_boot)params->boot,
 		.autostart = params->autostart,
 		.restart = (enum db_desktop_restart)params->restart,
 	};
@@ -169,7 +180,7 @@ struct update_params {
 	const char *desktop, *name, *owner;
 	int64_t memory_mib, vcpus;
 	bool autostart;
-	int restart;
+	int restart, boot;
 };
 
 static const struct json_field update_fields[] = {
@@ -180,6 +191,8 @@ static const struct json_field update_fields[] = {
 	 .doc = "counts from the next start"},
 	{"vcpus", JSON_FIELD_INT, 0, offsetof(struct update_params, vcpus), 1, 255,
 	 .doc = "counts from the next start"},
+	{"boot", JSON_FIELD_ENUM, 0, offsetof(struct update_params, boot),
+	 .values = desktop_boot_names, .doc = "counts from the next start"},
 	{"autostart", JSON_FIELD_BOOL, 0, offsetof(struct update_params, autostart),
 	 .doc = "start it with the host"},
 	{"restart", JSON_FIELD_ENUM, 0, offsetof(struct update_params, restart),
@@ -202,6 +215,7 @@ static struct api_token desktop_update_method(struct api_call *call, const void 
 		.vcpus = params->vcpus,
 		.autostart = json_object_get(given, "autostart") ? params->autostart : -1,
 		.restart = json_object_get(given, "restart") ? params->restart : -1,
+		.boot = json_object_get(given, "boot") ? params->boot : -1,
 	};
 	if (desktop_update(desktop, &update, &err) < 0)
 		return api_fail(call, &err);
@@ -313,6 +327,53 @@ static struct api_token desktop_delete_method(struct api_call *call, const void 
 		return api_fail(call, &err);
 	struct api_token token = api_pending(call);
 	desktop_delete(desktop, params->force, answer_desktop, call);
+	return token;
+}
+
+/* desktop.cdrom.insert, eject */
+
+struct cdrom_params {
+	const char *desktop, *iso;
+	bool force;
+};
+
+#define FORCE_TRAY                                                                                 \
+	{                                                                                          \
+		"force", JSON_FIELD_BOOL, 0, offsetof(struct cdrom_params, force),                 \
+			.doc = "also where the guest has locked the tray and does not let go"      \
+	}
+
+static const struct json_field insert_fields[] = {
+	DESKTOP_FIELD(cdrom_params),
+	{"iso", JSON_FIELD_REF, JSON_FIELD_REQUIRED, offsetof(struct cdrom_params, iso),
+	 .doc = "name or id"},
+	FORCE_TRAY,
+	{0},
+};
+
+static const struct json_field eject_fields[] = {DESKTOP_FIELD(cdrom_params), FORCE_TRAY, {0}};
+
+static struct api_token cdrom_insert(struct api_call *call, const void *data)
+{
+	const struct cdrom_params *params = data;
+	struct err err;
+	struct desktop *desktop = find(call, params->desktop, &err);
+	if (!desktop)
+		return api_fail(call, &err);
+	struct api_token token = api_pending(call);
+	desktop_cdrom_insert(desktop, params->iso, params->force, answer_desktop, call);
+	return token;
+}
+
+static struct api_token cdrom_eject(struct api_call *call, const void *data)
+{
+	const struct cdrom_params *params = data;
+	struct err err;
+	struct desktop *desktop = find(call, params->desktop, &err);
+	if (!desktop)
+		return api_fail(call, &err);
+	struct api_token token = api_pending(call);
+	desktop_cdrom_eject(desktop, params->force, answer_desktop, call);
 	return token;
 }
 
@@ -497,6 +558,12 @@ const struct api_method api_desktop_methods[] = {
 	 desktop_fields, desktop_resume_method, "Let a paused desktop go on."},
 	{"desktop.delete", API_ROLE_ADMIN, CHANGES, delete_fields, sizeof(struct delete_params),
 	 NULL, desktop_delete_method, "Delete a desktop with its disk."},
+	{"desktop.cdrom.insert", API_ROLE_OPERATOR, CHANGES, insert_fields,
+	 sizeof(struct cdrom_params), desktop_fields, cdrom_insert,
+	 "Put a disc of the ISO library into a desktop's CD drive."},
+	{"desktop.cdrom.eject", API_ROLE_OPERATOR, CHANGES, eject_fields,
+	 sizeof(struct cdrom_params), desktop_fields, cdrom_eject,
+	 "Take the disc out of a desktop's CD drive."},
 	{"desktop.connect", API_ROLE_OPERATOR, API_MUTATES | API_NAMED, connect_fields,
 	 sizeof(struct connect_params), connect_result, desktop_connect_method,
 	 "Open the way to a desktop's screen, starting it where it must."},

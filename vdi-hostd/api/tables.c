@@ -5,5 +5,5 @@ const struct api_method *const api_tables[] = {
 	api_event_methods,   api_job_methods,
 	api_image_methods,   api_network_methods,
 	api_desktop_methods, api_snapshot_methods,
-	api_forward_methods, NULL,
+	api_forward_methods, api_iso_methods, NULL,
 };

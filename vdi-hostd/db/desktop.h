@@ -11,7 +11,8 @@ enum db_desktop_op {
 	DB_DESKTOP_OP_STOP,
 	DB_DESKTOP_OP_DELETE,
 	DB_DESKTOP_OP_PARK, /* its QEMU, if there is one, never let the guest run */
-	DB_DESKTOP_OP_LAST = DB_DESKTOP_OP_PARK,
+	DB_DESKTOP_OP_CDROM,
+	DB_DESKTOP_OP_LAST = DB_DESKTOP_OP_CDROM,
 };
 
 /** enum db_desktop_boot - what the firmware tries first; the other comes second */

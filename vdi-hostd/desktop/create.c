@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "vdi-hostd/desktop/private.h"
+#include "vdi-hostd/image/iso.h"
 
 #define MEMORY_MIB_DEFAULT 2048
 #define VCPUS_DEFAULT      2
@@ -147,6 +148,18 @@ static int choose_network(struct desktops *all, const struct desktop_create *cre
 	return networks_pick_address(all->env.networks, network, &row->ip, err);
 }
 
+static int choose_iso(struct desktops *all, const struct desktop_create *create,
+		      struct db_desktop *row, struct err *err)
+{
+	if (!create->iso)
+		return 0;
+	const struct db_iso *iso = isos_find(all->env.images, create->iso, err);
+	if (!iso || isos_refuse_importing(iso, err) < 0)
+		return -1;
+	memcpy(row->iso_id, iso->id, sizeof(row->iso_id));
+	return 0;
+}
+
 static int fill_row(struct desktops *all, const struct desktop_create *create,
 		    struct db_desktop *row, struct err *err)
 {
@@ -163,7 +176,7 @@ static int fill_row(struct desktops *all, const struct desktop_create *create,
 				     "the disk cannot be smaller than its image (%lld bytes)",
 				     (long long)image->virtual_size);
 	if (db_desktop_free_slot(all->env.db, &row->slot, err) < 0 ||
-	    choose_network(all, create, row, err) < 0)
+	    choose_network(all, create, row, err) < 0 || choose_iso(all, create, row, err) < 0)
 		return -1;
 	str_uuid_new(row->id);
 	snprintf(row->name, sizeof(row->name), "%s", create->name);
@@ -181,6 +194,7 @@ static int fill_row(struct desktops *all, const struct desktop_create *create,
 	make_mac(row->mac);
 	row->memory_mib = create->memory_mib ? create->memory_mib : MEMORY_MIB_DEFAULT;
 	row->vcpus = create->vcpus ? create->vcpus : VCPUS_DEFAULT;
+	row->boot = create->boot;
 	row->autostart = create->autostart;
 	row->restart = create->restart;
 	row->op = DB_DESKTOP_OP_CREATE;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "vdi-hostd/db/event.h"
 #include "vdi-hostd/desktop/private.h"
+#include "vdi-hostd/image/iso.h"
 
 const char *const desktop_state_names[] = {
 	[DESKTOP_STOPPED] = "stopped",     [DESKTOP_STARTING] = "starting",
@@ -19,6 +20,12 @@ const char *const desktop_restart_names[] = {
 	[DB_RESTART_NEVER] = "never",
 	[DB_RESTART_ON_FAILURE] = "on-failure",
 	[DB_RESTART_ALWAYS] = "always",
+	NULL,
+};
+
+const char *const desktop_boot_names[] = {
+	[DB_BOOT_DISK] = "disk",
+	[DB_BOOT_CDROM] = "cdrom",
 	NULL,
 };
 
@@ -43,6 +50,7 @@ void desktop_remove(struct desktop *desktop)
 	struct desktops *all = desktop->all;
 	plan_drop(TAKE_PTR(desktop->plan));
 	desktop_monitor_close(desktop);
+	free(TAKE_PTR(desktop->cdrom));
 	desktop_work_drop(desktop);
 	desktop_process_release(desktop);
 	desktop_retry_stop(desktop);
@@ -266,6 +274,10 @@ int desktop_begin(struct desktop *desktop, desktop_cb cb, void *data, struct err
 	return desktop_claim(desktop, cb, data, err);
 }
 
+void desktop_nobody_asked(void *data, struct desktop *desktop, const struct err *err)
+{
+}
+
 void desktop_end(struct desktop *desktop, const struct err *err)
 {
 	desktop_cb done = TAKE_PTR(desktop->done);
@@ -313,6 +325,8 @@ static json_t *make_json(struct desktop *desktop)
 	const struct db_image *image = images_find(all->env.images, row->image_id, NULL);
 	const struct db_network *network =
 		row->network_id[0] ? networks_find(all->env.networks, row->network_id, NULL) : NULL;
+	const struct db_iso *iso =
+		row->iso_id[0] ? isos_find(all->env.images, row->iso_id, NULL) : NULL;
 	json_t *ret = json_object();
 	json_object_set_new_nocheck(ret, "id", json_string_nocheck(row->id));
 	json_object_set_new_nocheck(ret, "name", json_string_nocheck(row->name));
@@ -332,6 +346,9 @@ static json_t *make_json(struct desktop *desktop)
 				    row->disks[DB_DISK_DATA].file[0]
 					    ? json_integer(row->disks[DB_DISK_DATA].bytes)
 					    : json_null());
+	json_object_set_new_nocheck(ret, "iso", iso ? json_string(iso->name) : json_null());
+	json_object_set_new_nocheck(ret, "boot",
+				    json_string_nocheck(desktop_boot_names[row->boot]));
 	json_object_set_new_nocheck(ret, "mac", text_json(row->mac));
 	json_object_set_new_nocheck(ret, "ip", address_json(row->ip));
 	json_object_set_new_nocheck(
@@ -384,6 +401,8 @@ int desktop_update(struct desktop *desktop, const struct desktop_update *update,
 		row->autostart = update->autostart;
 	if (update->restart >= 0)
 		row->restart = (enum db_desktop_restart)update->restart;
+	if (update->boot >= 0)
+		row->boot = (enum db_desktop_boot)update->boot;
 	if (desktop_save(desktop, err) == 0)
 		return row->network_id[0]
 			       ? networks_hosts_changed(all->env.networks, row->network_id, err)

@@ -41,6 +41,8 @@ enum desktop_state {
 extern const char *const desktop_state_names[];   /* ends with NULL */
 extern const char *const desktop_restart_names[]; /* enum db_desktop_restart; ends with NULL */
 
+extern const char *const desktop_boot_names[]; /* enum db_desktop_boot; ends with NULL */
+
 struct desktops;
 struct desktop;
 
@@ -116,6 +118,8 @@ struct desktop_create {
 	const char *name, *image, *network, *owner, *profile;
 	int64_t memory_mib, vcpus, disk_bytes; /* 0: the default */
 	int64_t data_disk_bytes;               /* 0: no data disk */
+	const char *iso;                       /* NULL: an empty drive */
+	enum db_desktop_boot boot;
 	bool autostart;
 	enum db_desktop_restart restart;
 };
@@ -123,12 +127,12 @@ struct desktop_create {
 void desktops_create(struct desktops *all, const struct desktop_create *create, desktop_cb cb,
 		     void *data);
 
-/** struct desktop_update - what is NULL or negative stays; memory and vcpus count from the next
- * start */
+/** struct desktop_update - what is NULL or negative stays; memory, vcpus and boot count from
+ * the next start */
 struct desktop_update {
 	const char *name, *owner;
 	int64_t memory_mib, vcpus;
-	int autostart, restart;
+	int autostart, restart, boot;
 };
 
 int desktop_update(struct desktop *desktop, const struct desktop_update *update,

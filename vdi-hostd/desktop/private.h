@@ -51,6 +51,8 @@ struct desktop {
 	struct parked parked;
 	void (*when_settled)(struct desktop *desktop); /* an operation that waits for `park` */
 
+	struct cdrom *cdrom; /* while its disc is being changed */
+
 	/* the process, while there is one */
 	int pidfd;
 	struct proc_watch *watch;
@@ -123,6 +125,17 @@ bool desktop_park_fits(const struct desktop *desktop);
 /** desktop_when_settled() - now, or when the QEMU that is being parked or unparked is there or gone
  */
 void desktop_when_settled(struct desktop *desktop, void (*then)(struct desktop *desktop));
+
+/** desktop_nobody_asked() - the callback of what the daemon does of its own accord */
+void desktop_nobody_asked(void *data, struct desktop *desktop, const struct err *err);
+
+/* cdrom.c */
+/** desktop_cdrom_event(), desktop_cdrom_gone() - for a change of the disc under way; none is fine
+ */
+void desktop_cdrom_event(struct desktop *desktop, const char *name, json_t *event);
+void desktop_cdrom_gone(struct desktop *desktop, const struct err *err);
+/** desktop_cdrom_go_on() - a change that a daemon before us began */
+void desktop_cdrom_go_on(struct desktop *desktop);
 
 /* paths.c: names that derive from the slot */
 enum desktop_file {

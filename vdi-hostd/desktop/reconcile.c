@@ -81,6 +81,8 @@ static void on_adopted(void *data, json_t *result, const struct err *err)
 		desktop_set_state(desktop, DESKTOP_RUNNING, reason);
 	} else {
 		desktop_take_status(desktop, result);
+		if (desktop->row.op == DB_DESKTOP_OP_CDROM)
+			desktop_cdrom_go_on(desktop);
 	}
 	item_done(item->reconcile);
 }
@@ -211,6 +213,10 @@ static void reconcile_one(struct reconcile *reconcile, struct desktop *desktop)
 		desktop->when_settled = on_unparked;
 		desktop_unpark(desktop);
 		return;
+	case DB_DESKTOP_OP_CDROM: /* without a QEMU the row says it all */
+		if (!runs)
+			row->op = DB_DESKTOP_OP_NONE;
+		break;
 	case DB_DESKTOP_OP_NONE:
 		break;
 	}
@@ -218,10 +224,6 @@ static void reconcile_one(struct reconcile *reconcile, struct desktop *desktop)
 		adopt(reconcile, desktop);
 	else if (row->pid)
 		settle_dead(desktop);
-}
-
-static void nobody_asked(void *data, struct desktop *desktop, const struct err *err)
-{
 }
 
 /*
@@ -245,7 +247,7 @@ static void autostart(struct desktops *all)
 		bool is_down =
 			desktop->state == DESKTOP_STOPPED || desktop->state == DESKTOP_FAILED;
 		if (!desktop->done && is_down && (desktop->row.autostart || comes_back))
-			desktop_start(desktop, 0, nobody_asked, NULL);
+			desktop_start(desktop, 0, desktop_nobody_asked, NULL);
 	}
 }
 

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 
 #include "vdi-hostd/desktop/private.h"
+#include "vdi-hostd/image/iso.h"
 
 /* places in the boot order */
 enum { BOOT_FIRST = 1, BOOT_DISK, BOOT_LAST };
@@ -88,6 +89,18 @@ static int add_disks(struct desktop *desktop, struct qemu_spec *spec, int *fds, 
 	return 0;
 }
 
+static int add_disc(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *n,
+		    struct err *err)
+{
+	int fd = -1;
+	if (desktop->row.iso_id[0] == '\0')
+		return 0;
+	if (isos_open(desktop->all->env.images, desktop->row.iso_id, &fd, err) < 0)
+		return err_prefix(err, "the disc in the drive; eject it, or import it again");
+	spec->cdrom_fd = add_fd(fds, n, fd);
+	return 0;
+}
+
 static void add_nic(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *n)
 {
 	struct qemu_nic *nic = &spec->nics[spec->n_nics++];
@@ -157,7 +170,8 @@ int desktop_spec_build(struct desktop *desktop, struct qemu_spec *spec, int *fds
 	parse_uuid(row->id, spec->uuid);
 	snprintf(spec->name, sizeof(spec->name), "%s", row->name);
 	if (desktop_make_dirs(desktop, err) < 0 || open_ends(desktop, spec, fds, &n, err) < 0 ||
-	    add_disks(desktop, spec, fds, &n, err) < 0) {
+	    add_disks(desktop, spec, fds, &n, err) < 0 ||
+	    add_disc(desktop, spec, fds, &n, err) < 0) {
 		desktop_spec_close(fds, n);
 		return -1;
 	}

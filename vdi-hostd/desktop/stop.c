@@ -162,8 +162,8 @@ void desktop_stop(struct desktop *desktop, bool forced, int64_t timeout_s, deskt
 	/* force is for the impatient: it hurries a stop that is waiting for the guest */
 	if (forced && desktop->state == DESKTOP_STOPPING && desktop->watch)
 		hurry(desktop);
-	/* nor does it wait for a pause or a resume that a hung QEMU may never answer */
-	if (forced && desktop->done && !desktop->plan && desktop->watch &&
+	/* nor does it wait for a pause that a hung QEMU may never answer, or for a guest's tray */
+	if (forced && desktop->done && (!desktop->plan || desktop->cdrom) && desktop->watch &&
 	    desktop->park == PARK_NONE)
 		desktop_monitor_close(desktop);
 	if (!desktop->done && (!desktop->watch || desktop->park != PARK_NONE)) {
@@ -186,14 +186,10 @@ void desktop_stop(struct desktop *desktop, bool forced, int64_t timeout_s, deskt
 	begin_stop(desktop);
 }
 
-static void nobody_asked(void *data, struct desktop *desktop, const struct err *err)
-{
-}
-
 void desktop_stop_go_on(struct desktop *desktop)
 {
 	struct err err;
-	if (desktop_begin(desktop, nobody_asked, NULL, &err) < 0)
+	if (desktop_begin(desktop, desktop_nobody_asked, NULL, &err) < 0)
 		return;
 	desktop->timeout_s = desktop->all->env.stop_timeout_s;
 	begin_stop(desktop);
@@ -206,7 +202,7 @@ static void restart(uv_timer_t *timer)
 	if (desktop->done)
 		desktop_timer_start(desktop, &desktop->restart, RESTART_FIRST_MS, restart);
 	else
-		desktop_start(desktop, 0, nobody_asked, NULL);
+		desktop_start(desktop, 0, desktop_nobody_asked, NULL);
 }
 
 static void restart_by_policy(struct desktop *desktop, bool failed)

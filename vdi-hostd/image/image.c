@@ -104,6 +104,7 @@ int images_new(uv_loop_t *loop, struct db *db, struct jobs *jobs, struct priv *p
 	*images = (struct images){.loop = loop, .db = db, .jobs = jobs, .priv = priv};
 	if (store_open(state_dir, &images->store, err) < 0 ||
 	    db_image_each(db, load_row, images, err) < 0 || clean_imports(images, err) < 0 ||
+	    isos_load(images, err) < 0 ||
 	    store_each(images->store, STORE_TMP, clean_tmp_file, images, err) < 0) {
 		images->closing = true;
 		images_release(images);
@@ -115,10 +116,11 @@ int images_new(uv_loop_t *loop, struct db *db, struct jobs *jobs, struct priv *p
 
 void images_release(struct images *images)
 {
-	if (!images->closing || images->imports)
+	if (!images->closing || images->imports || images->iso_runs)
 		return;
 	while (images->list)
 		images_remove(images, images->list);
+	isos_unload(images);
 	store_free(images->store);
 	free(images);
 }
@@ -128,6 +130,7 @@ void images_free(struct images *images)
 	if (!images)
 		return;
 	imports_cancel(images);
+	isos_cancel(images);
 	images->closing = true;
 	images_release(images);
 }

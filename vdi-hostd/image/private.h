@@ -5,6 +5,8 @@
 #include "vdi-hostd/image/image.h"
 
 struct import;
+struct iso;
+struct iso_run;
 
 /* struct image - a row, as the database has it */
 struct image {
@@ -20,6 +22,8 @@ struct images {
 	struct store *store;
 	struct image *list; /* by name and version as far as the database said, new ones last */
 	struct import *imports;
+	struct iso *isos;
+	struct iso_run *iso_runs;
 	bool closing;
 };
 
@@ -38,3 +42,10 @@ void images_release(struct images *images);
 
 /** imports_cancel() - end all that run; their jobs are settled in this call */
 void imports_cancel(struct images *images);
+
+/** isos_load() - the rows; what an interrupted import or delete left is removed */
+int isos_load(struct images *images, struct err *err) warn_unused;
+void isos_unload(struct images *images);
+
+/** isos_cancel() - as imports_cancel() */
+void isos_cancel(struct images *images);

@@ -2,6 +2,7 @@
 #include <sqlite3.h>
 
 #include "fixture.h"
+#include "vdi-hostd/db/iso.h"
 
 static int keep_image(void *data, const struct db_image *row)
 {
@@ -64,6 +65,41 @@ static void images(void **state)
 	assert_fails(f, ERR_NOT_FOUND, db_image_get(f->db, "none", &got, &f->err));
 	assert_memory_equal(&got, &untouched, sizeof(got));
 	assert_works(f, db_image_delete(f->db, "a", &f->err));
+}
+
+static int keep_iso(void *data, const struct db_iso *row)
+{
+	*(struct db_iso *)data = *row;
+	return 0;
+}
+
+static void isos(void **state)
+{
+	struct fixture *f = *state;
+	struct db_iso a = {.id = "a", .name = "red", .file = "a.iso", .created_at = 7}, got = {0};
+	assert_works(f, db_iso_insert(f->db, &a, &f->err));
+	a.state = DB_ISO_READY;
+	a.size = 1LL << 40;
+	snprintf(a.sha256, sizeof(a.sha256), "%064d", 7);
+	snprintf(a.owner, sizeof(a.owner), "ada");
+	snprintf(a.description, sizeof(a.description), "it's red");
+	assert_works(f, db_iso_update(f->db, &a, &f->err));
+	assert_works(f, db_iso_each(f->db, keep_iso, &got, &f->err));
+	assert_memory_equal(&got, &a, sizeof(a));
+	struct db_iso same = {.id = "b", .name = "red", .file = "b.iso"};
+	assert_fails(f, ERR_EXISTS, db_iso_insert(f->db, &same, &f->err));
+	struct db_image image = an_image("image", "debian", 1);
+	struct db_desktop desktop = a_desktop("d", "one", 1);
+	assert_works(f, db_image_insert(f->db, &image, &f->err));
+	snprintf(desktop.iso_id, sizeof(desktop.iso_id), "none");
+	assert_fails(f, ERR_CONFLICT, db_desktop_insert(f->db, &desktop, &f->err));
+	snprintf(desktop.iso_id, sizeof(desktop.iso_id), "a");
+	assert_works(f, db_desktop_insert(f->db, &desktop, &f->err));
+	assert_fails(f, ERR_CONFLICT, db_iso_delete(f->db, "a", &f->err));
+	assert_works(f, db_desktop_delete(f->db, "d", &f->err));
+	assert_works(f, db_iso_delete(f->db, "a", &f->err));
+	assert_fails(f, ERR_NOT_FOUND, db_iso_delete(f->db, "a", &f->err));
+	assert_fails(f, ERR_NOT_FOUND, db_iso_update(f->db, &a, &f->err));
 }
 
 static void networks(void **state)
@@ -166,6 +202,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		test_with_db(images),
+		test_with_db(isos),
 		test_with_db(networks),
 		test_with_db(desktops_hold_what_they_use),
 		test_with_db(rows_are_checked_when_read),

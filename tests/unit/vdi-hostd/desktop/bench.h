@@ -16,11 +16,15 @@
 #include <cmocka.h>
 
 #include "vdi-hostd/desktop/private.h"
+#include "vdi-hostd/image/iso.h"
 
-#define BENCH_IMAGE   "aaaaaaaa-0000-4000-8000-000000000001"
-#define BENCH_NAT     "bbbbbbbb-0000-4000-8000-000000000001"
-#define BENCH_USER    "bbbbbbbb-0000-4000-8000-000000000002"
-#define BENCH_PROCESS 64
+#define BENCH_IMAGE      "aaaaaaaa-0000-4000-8000-000000000001"
+#define BENCH_NAT        "bbbbbbbb-0000-4000-8000-000000000001"
+#define BENCH_USER       "bbbbbbbb-0000-4000-8000-000000000002"
+#define BENCH_DISC       "cccccccc-0000-4000-8000-000000000001"
+#define BENCH_OTHER_DISC "cccccccc-0000-4000-8000-000000000002"
+#define BENCH_HALF_DISC  "cccccccc-0000-4000-8000-000000000003"
+#define BENCH_PROCESS    64
 
 /* What the fake QEMU does with the command it is told to misbehave at. */
 enum bench_how {
@@ -62,13 +66,14 @@ struct bench {
 	bool guest_runs, obeys; /* obeys: the guest heeds the power button */
 	bool hangs, quits;      /* hangs: it does not even heed `quit` */
 	bool disk_is_full;      /* who runs is paused at once */
+	bool tray_locked;
 	int fdset_fd, removed_fds;
 	const char *picture;
 	size_t picture_len;
 	char heard[2048]; /* the commands, separated by blanks */
 
 	/* images and networks */
-	bool fail_overlay, fail_overlay_delete, fail_chain, fail_hosts;
+	bool fail_overlay, fail_overlay_delete, fail_chain, fail_hosts, fail_disc;
 	int overlays, hosts_changes;
 
 	/* the end of operations */

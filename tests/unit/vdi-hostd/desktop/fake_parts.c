@@ -240,6 +240,34 @@ int images_chain_open(struct images *images, const char *file, const char *image
 	return 0;
 }
 
+static const struct db_iso discs[] = {
+	{.id = BENCH_DISC, .name = "disc", .state = DB_ISO_READY, .file = "disc.iso"},
+	{.id = BENCH_OTHER_DISC, .name = "other", .state = DB_ISO_READY, .file = "other.iso"},
+	{.id = BENCH_HALF_DISC, .name = "half", .state = DB_ISO_IMPORTING, .file = "half.iso"},
+};
+
+const struct db_iso *isos_find(struct images *images, const char *ref, struct err *err)
+{
+	for (size_t i = 0; i < ARRAY_LEN(discs); i++)
+		if (strcmp(ref, discs[i].id) == 0 || strcmp(ref, discs[i].name) == 0)
+			return &discs[i];
+	err_set(err, ERR_NOT_FOUND, "there is no ISO '%s'", ref);
+	return NULL;
+}
+
+int isos_refuse_importing(const struct db_iso *row, struct err *err)
+{
+	return row->state == DB_ISO_READY ? 0 : err_set(err, ERR_BUSY, "not yet");
+}
+
+int isos_open(struct images *images, const char *iso_id, int *ret_fd, struct err *err)
+{
+	if (bench_of(images)->fail_disc)
+		return err_set(err, ERR_NOT_FOUND, "the disc is lost");
+	*ret_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return 0;
+}
+
 static const struct db_network networks[] = {
 	{.id = BENCH_NAT,
 	 .name = "nat",
@@ -287,6 +315,9 @@ void bench_insert_parts(struct db *db)
 	struct err err;
 	if (db_image_insert(db, &image, &err) < 0)
 		fail_msg("%s", err.msg);
+	for (size_t i = 0; i < ARRAY_LEN(discs); i++)
+		if (db_iso_insert(db, &discs[i], &err) < 0)
+			fail_msg("%s", err.msg);
 	for (size_t i = 0; i < ARRAY_LEN(networks); i++)
 		if (db_network_insert(db, &networks[i], &err) < 0)
 			fail_msg("%s", err.msg);

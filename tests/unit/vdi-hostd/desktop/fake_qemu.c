@@ -95,7 +95,7 @@ static void run_guest(struct bench *bench, bool runs)
 
 static const char *result_of(struct bench *bench, const char *command)
 {
-	static char text[128];
+	static char text[160];
 	snprintf(text, sizeof(text), "{}");
 	if (strcmp(command, "query-status") == 0)
 		snprintf(text, sizeof(text), "{\"running\": %s}",
@@ -104,6 +104,14 @@ static const char *result_of(struct bench *bench, const char *command)
 		snprintf(text, sizeof(text), "{\"UUID\": \"%s\"}", bench->id);
 	else if (strcmp(command, "add-fd") == 0)
 		snprintf(text, sizeof(text), "{\"fdset-id\": 3, \"fd\": 9}");
+	else if (strcmp(command, "query-named-block-nodes") == 0)
+		snprintf(text, sizeof(text),
+			 "[{\"node-name\": \"n0\", \"file\": \"x\"}, {\"node-name\": "
+			 "\"medium0-file\", \"file\": \"/dev/fdset/7\"}]");
+	else if (strcmp(command, "query-block") == 0)
+		snprintf(text, sizeof(text),
+			 "[{\"qdev\": \"disk0\"}, {\"qdev\": \"cdrom0\", \"tray_open\": %s}]",
+			 bench->tray_locked ? "false" : "true");
 	else if (strcmp(command, "remove-fd") == 0)
 		bench->removed_fds++;
 	else if (strcmp(command, "stop") == 0)
@@ -125,6 +133,9 @@ static void on_line(struct bench *bench)
 	const char *id = strstr(bench->line, "\"id\":");
 	assert_non_null(word);
 	assert_non_null(id);
+	/* arguments may have one, too */
+	for (const char *next = id; (next = strstr(next + 1, "\"id\":"));)
+		id = next;
 	char command[64] = "";
 	sscanf(word + 10, " \"%63[^\"]", command);
 	size_t used = strlen(bench->heard);
