@@ -54,7 +54,8 @@ static int allow_path(int ruleset, const char *path, uint64_t rights)
 	return fd < 0 ? 0 : allow_fd(ruleset, fd, rights);
 }
 
-int landlock_for_tool(const char *binary, int read, int both, int *ret_fd, struct err *err)
+int landlock_for_tool(const char *binary, const int *read, size_t n_read, int both, int *ret_fd,
+		      struct err *err)
 {
 	const int version = abi();
 	const uint64_t library = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_EXECUTE;
@@ -72,8 +73,9 @@ int landlock_for_tool(const char *binary, int read, int both, int *ret_fd, struc
 	bool ok = allow_path(ruleset, binary, library) == 0 &&
 		  /* where it finds out how to lock files */
 		  allow_path(ruleset, "/dev/null", write) == 0 &&
-		  allow_fd(ruleset, read, LANDLOCK_ACCESS_FS_READ_FILE) == 0 &&
 		  allow_fd(ruleset, both, write) == 0;
+	for (size_t i = 0; ok && i < n_read; i++)
+		ok = allow_fd(ruleset, read[i], LANDLOCK_ACCESS_FS_READ_FILE) == 0;
 	for (size_t i = 0; ok && i < ARRAY_LEN(library_dirs); i++)
 		ok = allow_path(ruleset, library_dirs[i], library | LANDLOCK_ACCESS_FS_READ_DIR) ==
 		     0;

@@ -11,10 +11,11 @@ bool landlock_is_there(void);
 
 /**
  * landlock_for_tool() - a ruleset for a program that works on open files
- * @binary:      may be executed; system libraries may be read
- * @read, @both: descriptors of the files that it may open again to read; to read and write
- * @ret_fd:      close-on-exec, owned by the caller
+ * @binary: may be executed; system libraries may be read
+ * @read:   descriptors of @n_read files that it may open again to read
+ * @both:   of the one that it may open again to read and write
+ * @ret_fd: close-on-exec, owned by the caller
  * Errors: ERR_UNSUPPORTED where the kernel has no Landlock
  */
-int landlock_for_tool(const char *binary, int read, int both, int *ret_fd,
+int landlock_for_tool(const char *binary, const int *read, size_t n_read, int both, int *ret_fd,
 		      struct err *err) warn_unused;

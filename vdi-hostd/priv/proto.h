@@ -39,7 +39,7 @@ enum priv_verb {
 	PRIV_QEMU_SIGNAL,    /* process: SIGTERM, SIGKILL */
 	PRIV_REAP,           /* process that was spawned and ended -> wait_status; ERR_BUSY: runs */
 	PRIV_CGROUP_DELETE,  /* slot: a desktop's cgroup gone; ERR_BUSY while QEMU is in it */
-	PRIV_IMG_SPAWN,      /* img, descriptors source, target, stdout, stderr -> process */
+	PRIV_IMG_SPAWN,      /* img, descriptors sources, target, stdout, stderr -> process */
 	PRIV_IMG_SIGNAL,     /* process (whatever its slot): SIGTERM, SIGKILL */
 	PRIV_TAP_ATTACH,     /* tap that is there: guarded, up and on its network's bridge */
 	PRIV_NETWORK_LOOK,   /* network -> missing */
@@ -161,14 +161,15 @@ enum priv_img_format {
 /**
  * struct priv_img - qemu-img convert -p
  *
- * @target_format: enum priv_img_format
+ * @source_format, @target_format: enum priv_img_format
  * @compress: bool
  *
- * Source: a regular file, readable; target: a regular file open O_RDWR, overwritten. Progress comes
- * as "    (12.34/100%)\r" on stdout.
+ * Sources: regular files, readable: one, or 2 to QEMU_CHAIN_MAX qcow2 ones of which each stands on
+ * the next and the last on nothing, whatever their headers say. Target: a regular file open O_RDWR,
+ * overwritten. Progress comes as "    (12.34/100%)\r" on stdout.
  */
 struct priv_img {
-	uint8_t source_format; /* enum priv_img_format */
+	uint8_t source_format;
 	uint8_t target_format;
 	uint8_t compress;
 };

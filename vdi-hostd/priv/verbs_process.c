@@ -150,25 +150,34 @@ static bool is_img_format(uint8_t format)
 	return format >= PRIV_IMG_QCOW2 && format <= PRIV_IMG_VHDX;
 }
 
-enum { IMG_SOURCE, IMG_TARGET, IMG_STDOUT, IMG_STDERR };
+/* what follows the sources in the request's descriptors */
+enum { IMG_TARGET, IMG_STDOUT, IMG_STDERR, IMG_OTHERS };
 
 int verb_img_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err)
 {
 	const struct priv_img *img = &req->u.img;
 	const unsigned int write_only = 1u << O_WRONLY, both = 1u << O_RDWR;
+	const size_t n = n_fds - IMG_OTHERS;
 
+	if (n_fds <= IMG_OTHERS || n > QEMU_CHAIN_MAX)
+		return err_set_field(err, "n_fds", "it takes 1 to %d sources, not %zd",
+				     QEMU_CHAIN_MAX, (ssize_t)n);
 	if (!is_img_format(img->source_format))
 		return err_set_field(err, "source_format", "there is no source format %u",
 				     img->source_format);
+	if (n > 1 && img->source_format != PRIV_IMG_QCOW2)
+		return err_set_field(err, "source_format", "only qcow2 files stand on others");
 	if (!is_img_format(img->target_format))
 		return err_set_field(err, "target_format", "there is no target format %u",
 				     img->target_format);
 	if (img->compress > 1)
 		return err_set_field(err, "compress", "compress is %u, not 0 or 1", img->compress);
-	if (check_file(fds[IMG_SOURCE], 1u << O_RDONLY | both, false, "source", err) < 0 ||
-	    check_file(fds[IMG_TARGET], both, false, "target", err) < 0 ||
-	    check_file(fds[IMG_STDOUT], write_only | both, true, "stdout", err) < 0 ||
-	    check_file(fds[IMG_STDERR], write_only | both, true, "stderr", err) < 0)
+	for (size_t i = 0; i < n; i++)
+		if (check_file(fds[i], 1u << O_RDONLY | both, false, "source", err) < 0)
+			return -1;
+	if (check_file(fds[n + IMG_TARGET], both, false, "target", err) < 0 ||
+	    check_file(fds[n + IMG_STDOUT], write_only | both, true, "stdout", err) < 0 ||
+	    check_file(fds[n + IMG_STDERR], write_only | both, true, "stderr", err) < 0)
 		return -1;
 	return 0;
 }
@@ -186,47 +195,75 @@ static bool can_write_directly(int target)
 	return fd >= 0;
 }
 
+/* a chain whose files are told one by one, so that no name in a header is followed */
+static void push_chain(struct argv *argv, size_t n)
+{
+	_cleanup_free_ char *text = mem_strdup("null");
+
+	for (size_t i = n; i-- > 0;) {
+		_cleanup_free_ char *below = text;
+		text = mem_printf("{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\","
+				  "\"filename\":\"/proc/self/fd/%zu\"},\"backing\":%s}",
+				  FIRST_FD + i, below);
+	}
+	argv_push(argv, "json:%s", text);
+}
+
+static void build_img_argv(const struct priv_img *img, const char *binary, size_t n, bool directly,
+			   struct argv *argv)
+{
+	argv_push(argv, "%s", binary);
+	argv_push(argv, "convert");
+	argv_push(argv, "-p");
+	if (directly) {
+		argv_push(argv, "-t");
+		argv_push(argv, "none");
+	}
+	if (img->compress)
+		argv_push(argv, "-c");
+	argv_push(argv, "-O");
+	argv_push(argv, "%s", img_formats[img->target_format]);
+	if (n > 1) {
+		push_chain(argv, n);
+	} else {
+		argv_push(argv, "-f");
+		argv_push(argv, "%s", img_formats[img->source_format]);
+		argv_push(argv, "/proc/self/fd/%d", FIRST_FD);
+	}
+	argv_push(argv, "/proc/self/fd/%zu", FIRST_FD + n);
+}
+
 int verb_img_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		   struct priv_reply *reply, int *reply_fds, struct err *err)
 {
-	const struct priv_img *img = &req->u.img;
-	const int mapped[] = {-1, fds[IMG_STDOUT], fds[IMG_STDERR], fds[IMG_SOURCE],
-			      fds[IMG_TARGET]};
+	const size_t n = req->n_fds - IMG_OTHERS;
+	int mapped[FIRST_FD + QEMU_CHAIN_MAX + 1];
 	_cleanup_close_ int landlock = -1;
 	struct spawned spawned;
 
-	if (landlock_is_there() && landlock_for_tool(verbs->config.qemu_img_binary, fds[IMG_SOURCE],
-						     fds[IMG_TARGET], &landlock, err) < 0)
+	mapped[0] = -1;
+	mapped[1] = fds[n + IMG_STDOUT];
+	mapped[2] = fds[n + IMG_STDERR];
+	memcpy(mapped + FIRST_FD, fds, (n + 1) * sizeof(fds[0]));
+	if (landlock_is_there() && landlock_for_tool(verbs->config.qemu_img_binary, fds, n,
+						     fds[n + IMG_TARGET], &landlock, err) < 0)
 		return -1;
 	_cleanup_(argv_done) struct argv argv = {.n = 0};
-	argv_push(&argv, "%s", verbs->config.qemu_img_binary);
-	argv_push(&argv, "convert");
-	argv_push(&argv, "-p");
-	if (can_write_directly(fds[IMG_TARGET])) {
-		argv_push(&argv, "-t");
-		argv_push(&argv, "none");
-	}
-	if (img->compress)
-		argv_push(&argv, "-c");
-	argv_push(&argv, "-f");
-	argv_push(&argv, "%s", img_formats[img->source_format]);
-	argv_push(&argv, "-O");
-	argv_push(&argv, "%s", img_formats[img->target_format]);
-	argv_push(&argv, "/proc/self/fd/3");
-	argv_push(&argv, "/proc/self/fd/4");
+	build_img_argv(&req->u.img, verbs->config.qemu_img_binary, n,
+		       can_write_directly(fds[n + IMG_TARGET]), &argv);
 	struct spawn spawn = {
 		.what = "qemu-img",
 		.advice = "install qemu-utils or set qemu_img_binary",
 		.ends_with_us = true, /* nobody could use what it made */
 		.argv = argv.arg,
 		.fds = mapped,
-		.n_fds = ARRAY_LEN(mapped),
+		.n_fds = FIRST_FD + n + 1,
 		.drop = !verbs->rootless,
 		.uid = verbs->config.tool_uid,
 		.gid = verbs->config.tool_uid,
 		.extra_gid = -1,
 		/*
-		 * It opens the two files again by /proc, which asks for their modes: an override,
+		 * It opens the files again by /proc, which asks for their modes: an override,
 		 * given only where Landlock leaves nothing else to open with it.
 		 */
 		.caps = landlock >= 0 ? 1ULL << CAP_DAC_OVERRIDE : 0,

@@ -82,28 +82,34 @@ static void open_files(struct bench *bench)
 	bench->fds[3] = open_in(bench, "errors", O_RDWR | O_CREAT | O_APPEND);
 }
 
-static struct priv_reply spawn(struct bench *bench, uint8_t from, uint8_t to, uint8_t compress,
-			       int *pidfd)
+static struct priv_reply spawn_files(struct bench *bench, const struct priv_img *img,
+				     const int *fds, size_t n, int *pidfd)
 {
-	struct priv_request req = {.verb = PRIV_IMG_SPAWN, .n_fds = 4};
+	struct priv_request req = {.verb = PRIV_IMG_SPAWN, .n_fds = (uint32_t)n};
 	struct priv_reply reply;
 	struct err err;
 
-	req.u.img = (struct priv_img){from, to, compress};
-	if (verbs_check(&req, bench->fds, 4, &err) < 0)
+	req.u.img = *img;
+	if (verbs_check(&req, fds, n, &err) < 0)
 		fail_msg("%s", err.msg);
-	verbs_run(&bench->verbs, &req, bench->fds, &reply, pidfd);
+	verbs_run(&bench->verbs, &req, fds, &reply, pidfd);
 	if (reply.err.code)
 		fail_msg("%s", reply.err.msg);
 	return reply;
 }
 
+static struct priv_reply spawn(struct bench *bench, uint8_t from, uint8_t to, uint8_t compress,
+			       int *pidfd)
+{
+	return spawn_files(bench, &(struct priv_img){from, to, compress}, bench->fds, 4, pidfd);
+}
+
 /* the exit status of a whole conversion */
-static int convert(struct bench *bench, uint8_t from, uint8_t to, uint8_t compress)
+static int convert_files(struct bench *bench, const struct priv_img *img, const int *fds, size_t n)
 {
 	struct priv_reply reaped;
 	int pidfd;
-	struct priv_reply spawned = spawn(bench, from, to, compress, &pidfd);
+	struct priv_reply spawned = spawn_files(bench, img, fds, n, &pidfd);
 	struct priv_request req = {.verb = PRIV_REAP};
 
 	guest_await_end(pidfd);
@@ -113,6 +119,11 @@ static int convert(struct bench *bench, uint8_t from, uint8_t to, uint8_t compre
 	assert_int_equal(reaped.err.code, 0);
 	assert_true(WIFEXITED(reaped.wait_status));
 	return WEXITSTATUS(reaped.wait_status);
+}
+
+static int convert(struct bench *bench, uint8_t from, uint8_t to, uint8_t compress)
+{
+	return convert_files(bench, &(struct priv_img){from, to, compress}, bench->fds, 4);
 }
 
 static void show_errors(const struct bench *bench)
@@ -157,6 +168,84 @@ static void test_formats(void **state)
 			close(TAKE_FD(bench->fds[k]));
 		close(TAKE_FD(bench->progress));
 	}
+}
+
+/* a chain of files, of which each is given; what their headers name is not there */
+static void test_chain(void **state)
+{
+	struct bench *bench = *state;
+	static const struct {
+		const char *name;
+		uint8_t format, compress;
+	} targets[] = {
+		{"qcow2", PRIV_IMG_QCOW2, 0}, {"qcow2", PRIV_IMG_QCOW2, 1},
+		{"raw", PRIV_IMG_RAW, 0},     {"vmdk", PRIV_IMG_VMDK, 0},
+		{"vhdx", PRIV_IMG_VHDX, 0},
+	};
+	assert_int_equal(
+		shell(bench,
+		      "head -c 8M /dev/urandom >raw; qemu-img convert -f raw -O qcow2 raw base; "
+		      "qemu-img create -f qcow2 -b base -F qcow2 middle; "
+		      "qemu-io -c 'write -P 1 1M 1M' middle; "
+		      "qemu-img create -f qcow2 -b middle -F qcow2 source 16M; "
+		      "qemu-io -c 'write -P 2 2M 64k' -c 'write -z 0 64k' source; "
+		      "qemu-img convert -f qcow2 -O raw source expected; "
+		      "qemu-img rebase -u -f qcow2 -b /not/there -F qcow2 middle; "
+		      "qemu-img rebase -u -f qcow2 -b nbd://127.0.0.1:1/x -F raw source; "
+		      "chmod 0400 source middle base"),
+		0);
+	open_files(bench);
+	const int fds[] = {bench->fds[0],
+			   open_in(bench, "middle", O_RDONLY),
+			   open_in(bench, "base", O_RDONLY),
+			   bench->fds[1],
+			   bench->fds[2],
+			   bench->fds[3]};
+	for (size_t i = 0; i < ARRAY_LEN(targets); i++) {
+		char compare[128];
+		struct priv_img img = {PRIV_IMG_QCOW2, targets[i].format, targets[i].compress};
+		int status = convert_files(bench, &img, fds, ARRAY_LEN(fds));
+		if (status != 0)
+			show_errors(bench);
+		assert_int_equal(status, 0);
+		snprintf(compare, sizeof(compare), "qemu-img compare -f raw -F %s expected target",
+			 targets[i].name);
+		assert_int_equal(shell(bench, compare), 0);
+	}
+	close(fds[1]);
+	close(fds[2]);
+}
+
+static void test_bad_chains(void **state)
+{
+	struct bench *bench = *state;
+	struct priv_request req = {.verb = PRIV_IMG_SPAWN};
+	int fds[QEMU_CHAIN_MAX + 4];
+	struct err err;
+
+	assert_int_equal(shell(bench, "echo source >source"), 0);
+	open_files(bench);
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		fds[i] = bench->fds[i < ARRAY_LEN(fds) - 3 ? 0 : i + 4 - ARRAY_LEN(fds)];
+	for (req.n_fds = 0; req.n_fds <= 3; req.n_fds++) {
+		req.u.img = (struct priv_img){PRIV_IMG_QCOW2, PRIV_IMG_RAW, 0};
+		assert_int_equal(verbs_check(&req, fds, req.n_fds, &err), -1);
+		assert_string_equal(err.field, "n_fds");
+	}
+	req.n_fds = ARRAY_LEN(fds);
+	assert_int_equal(verbs_check(&req, fds, req.n_fds, &err), -1);
+	assert_string_equal(err.field, "n_fds");
+	/* one fewer is as many as there may be */
+	req.n_fds--;
+	assert_int_equal(verbs_check(&req, fds + 1, req.n_fds, &err), 0);
+	req.u.img.source_format = PRIV_IMG_VMDK;
+	assert_int_equal(verbs_check(&req, fds + 1, req.n_fds, &err), -1);
+	assert_string_equal(err.field, "source_format");
+	/* a pipe in the middle */
+	req.u.img.source_format = PRIV_IMG_QCOW2;
+	fds[3] = bench->progress;
+	assert_int_equal(verbs_check(&req, fds + 1, req.n_fds, &err), -1);
+	assert_string_equal(err.field, "source");
 }
 
 /* a backing name in the header leads to a file that is no other's: it is not opened */
@@ -266,6 +355,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_formats, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_chain, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_bad_chains, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_foreign_backing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_rootless, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_confined, setup, teardown),

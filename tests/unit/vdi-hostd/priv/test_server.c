@@ -196,7 +196,7 @@ static void test_wrong_fd_counts(void **state)
 	send_bad(&req, fds, 1);  /* takes none */
 	req = (struct priv_request){.verb = PRIV_IMG_SPAWN, .n_fds = 5};
 	req.u.img = (struct priv_img){PRIV_IMG_RAW, PRIV_IMG_QCOW2, 0};
-	send_bad(&req, fds, 5);
+	send_bad(&req, fds, 5); /* two sources, of which neither is qcow2 */
 	req.n_fds = 3;
 	send_bad(&req, fds, 3);
 	req.n_fds = UINT32_MAX;
