@@ -154,7 +154,8 @@ static int copy_piece(struct bulk *bulk, struct err *err)
 static int sync_piece(struct bulk *bulk, struct err *err)
 {
 	bulk->finished = true;
-	if (fchmod(bulk->from, bulk->mode) < 0 || fsync(bulk->from) < 0)
+	if ((bulk->mode != BULK_KEEP_MODE && fchmod(bulk->from, bulk->mode) < 0) ||
+	    fsync(bulk->from) < 0)
 		return err_set_sys(err, err_from_errno(errno), errno,
 				   "cannot make the image durable");
 	return 0;

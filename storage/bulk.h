@@ -35,7 +35,9 @@ struct bulk *bulk_copy(uv_loop_t *loop, int from, int to, const struct bulk_ops 
 /** bulk_sha256() - SHA-256 of a whole file */
 struct bulk *bulk_sha256(uv_loop_t *loop, int fd, const struct bulk_ops *ops, void *data);
 
-/** bulk_sync() - set a finished file's mode and make it durable */
+#define BULK_KEEP_MODE (~0u)
+
+/** bulk_sync() - set a finished file's mode (or keep it) and make it durable */
 struct bulk *bulk_sync(uv_loop_t *loop, int fd, unsigned int mode, const struct bulk_ops *ops,
 		       void *data);
 

@@ -272,3 +272,51 @@ int args_open_file(const char *path, int *ret_fd, struct err *err)
 	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
+
+static int pass_stdout(int *ret_fd, struct err *err)
+{
+	struct stat st;
+
+	if (fstat(STDOUT_FILENO, &st) < 0)
+		return err_set_sys(err, ERR_INVALID, errno, "there is no standard output");
+	if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode))
+		return err_set(
+			err, ERR_INVALID,
+			"the standard output is neither a file nor a pipe: say where to with "
+			"`... > FILE` or `... | COMMAND`");
+	int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return err_set_sys(err, err_from_errno(errno), errno,
+				   "cannot pass the standard output on");
+	*ret_fd = fd;
+	return 0;
+}
+
+int args_make_file(const char *path, bool force, int *ret_fd, bool *ret_made, struct err *err)
+{
+	const int flags = O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+	struct stat st;
+	bool made = false;
+
+	if (strcmp(path, "-") == 0)
+		return pass_stdout(ret_fd, err);
+	_cleanup_close_ int fd = force ? open(path, flags) : -1;
+	if (fd < 0 && (!force || errno == ENOENT)) {
+		fd = open(path, flags | O_CREAT | O_EXCL, 0600);
+		made = fd >= 0;
+	}
+	if (fd < 0 && errno == EEXIST)
+		return err_set(err, ERR_EXISTS, "there is a %s already; --force replaces it", path);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_set_sys(err, err_from_errno(errno), errno, "cannot write to %s", path);
+	if (!S_ISREG(st.st_mode))
+		return err_set(err, ERR_INVALID,
+			       "%s is no regular file; what it is for takes the standard output: "
+			       "--path - > %s",
+			       path, path);
+	if (fcntl(fd, F_SETFL, 0) < 0)
+		return err_set_sys(err, ERR_IO, errno, "cannot write to %s", path);
+	*ret_fd = TAKE_FD(fd);
+	*ret_made = made;
+	return 0;
+}

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "base/err.h"
 
@@ -21,3 +22,11 @@ int args_parse_amount(const char *text, const char *unit, int64_t *ret,
 /** args_open_file() - a file to pass to the daemon: regular, opened with the user's rights; "-" is
  * the standard input, which may also be a pipe */
 int args_open_file(const char *path, int *ret_fd, struct err *err) warn_unused;
+
+/**
+ * args_make_file() - the same for one that the daemon writes to
+ * @force:    take one that is there already, else that is ERR_EXISTS
+ * @ret_made: it was not there before
+ */
+int args_make_file(const char *path, bool force, int *ret_fd, bool *ret_made,
+		   struct err *err) warn_unused;

@@ -2,6 +2,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/json_line.h"
 #include "base/mem.h"
@@ -12,16 +13,46 @@
 #include "vdictl/output.h"
 #include "vdictl/vdictl.h"
 
-/* The file behind `path` goes along opened, so that the daemon need not be able to read it. */
-static int take_file(json_t *method, json_t *params, int *ret_fd, struct err *err)
+/**
+ * struct passed - a file that goes along opened, so that the daemon need not be able to open it
+ * @made: its path, where it was not there before: it goes again if nothing comes of it
+ */
+struct passed {
+	int fd;
+	bool is_stdout;
+	char *made;
+};
+
+static void passed_done(struct passed *passed)
+{
+	mem_closep(&passed->fd);
+	free(passed->made);
+}
+
+static int take_file(json_t *method, json_t *params, struct passed *ret, struct err *err)
 {
 	const char *path = json_string_value(json_object_get(params, "path"));
+	bool made = false, force = json_is_true(json_object_get(params, "force"));
 	if (!method_has(method, "file") || !path)
 		return 0;
-	if (args_open_file(path, ret_fd, err) < 0)
-		return -1;
+	if (!method_has(method, "file-out")) {
+		if (args_open_file(path, &ret->fd, err) < 0)
+			return -1;
+	} else {
+		if (args_make_file(path, force, &ret->fd, &made, err) < 0)
+			return -1;
+		ret->is_stdout = strcmp(path, "-") == 0;
+		ret->made = made ? mem_strdup(path) : NULL;
+	}
 	json_object_del(params, "path");
 	return 0;
+}
+
+static int give_up(struct vdictl *vdictl, struct passed *passed, const struct err *err)
+{
+	if (passed->made)
+		unlink(passed->made);
+	return vdictl_report(vdictl, err);
 }
 
 /* The whole list: pages are asked for until there are no more. */
@@ -50,12 +81,16 @@ static int call_list(struct vdictl *vdictl, const char *name, json_t *params, js
 	return 0;
 }
 
-static int finish_job(struct vdictl *vdictl, json_t *method, json_t *answer, bool wait)
+static int finish_job(struct vdictl *vdictl, json_t *method, json_t *answer, bool wait,
+		      struct passed *passed)
 {
 	const char *id = json_string_value(json_object_get(answer, "job"));
 	_cleanup_json_ json_t *job = NULL;
 	struct err err;
 	if (!wait || !id) {
+		/* what is on its way there is no text */
+		if (passed->is_stdout)
+			return STATUS_DONE;
 		if (vdictl->options.json || !id)
 			output_json(answer);
 		else
@@ -63,7 +98,9 @@ static int finish_job(struct vdictl *vdictl, json_t *method, json_t *answer, boo
 		return output_flush(STATUS_DONE);
 	}
 	if (follow_job(vdictl, id, &job, &err) < 0)
-		return vdictl_report(vdictl, &err);
+		return give_up(vdictl, passed, &err);
+	if (passed->is_stdout)
+		return STATUS_DONE;
 	json_t *result = json_object_get(job, "result");
 	return output_result(vdictl, method, vdictl->options.json ? job : result);
 }
@@ -71,22 +108,22 @@ static int finish_job(struct vdictl *vdictl, json_t *method, json_t *answer, boo
 static int run(struct vdictl *vdictl, json_t *method, json_t *params)
 {
 	struct err err;
-	_cleanup_close_ int fd = -1;
+	_cleanup_(passed_done) struct passed passed = {.fd = -1};
 	_cleanup_json_ json_t *result = NULL;
 	json_t *wait = json_object_get(params, "wait");
 	bool is_job = method_has(method, "job"), waits = !wait || json_is_true(wait);
 	const char *name = method_name(method);
 
-	if (output_check(vdictl, method, &err) < 0 || take_file(method, params, &fd, &err) < 0)
+	if (output_check(vdictl, method, &err) < 0 || take_file(method, params, &passed, &err) < 0)
 		return vdictl_report(vdictl, &err);
 	if (is_job) /* the waiting is done here, to show how far it is */
 		json_object_del(params, "wait");
 	int failed = method_has(method, "list")
 			     ? call_list(vdictl, name, params, &result, &err)
-			     : client_call(vdictl->client, name, params, fd, &result, &err);
+			     : client_call(vdictl->client, name, params, passed.fd, &result, &err);
 	if (failed)
-		return vdictl_report(vdictl, &err);
-	return is_job ? finish_job(vdictl, method, result, waits)
+		return give_up(vdictl, &passed, &err);
+	return is_job ? finish_job(vdictl, method, result, waits, &passed)
 		      : output_result(vdictl, method, result);
 }
 

@@ -44,6 +44,9 @@ METHODS = [
     method("image.list", [param("limit", "integer"), param("cursor", "string")], ["list"]),
     method("image.import", [param("name", "name", True), param("path", "string"), WAIT, KEY],
            ["mutates", "job", "file", "named"], {"job": {}}),
+    method("image.export", [param("image", "ref"), param("path", "string"),
+                            param("force", "boolean"), WAIT, KEY],
+           ["mutates", "job", "file", "file-out", "named"], {"job": {}}),
     method("network.forward.add", [param("network", "ref", True), param("port", "integer")],
            ["named", "mutates"]),
     method("user.set_password", [param("user", "ref", True)], ["named", "mutates"]),
@@ -93,6 +96,10 @@ class ControlServer:
             while True:
                 data, fds, _, _ = socket.recv_fds(peer, 65536, 4)
                 for fd in fds:
+                    if b'"image.export"' in data:
+                        with os.fdopen(fd, "wb") as file:
+                            file.write(b"exported")
+                        continue
                     with os.fdopen(fd, "rb") as file:
                         self.files.append(file.read())
                 if not data:

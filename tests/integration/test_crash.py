@@ -17,6 +17,7 @@ PLANS = {
     "image-import": ("vdi-hostd/image/import.c", "import_plan"),
     "iso-import": ("vdi-hostd/image/iso.c", "import_plan"),
     "desktop-cdrom": ("vdi-hostd/desktop/cdrom.c", "cdrom_plan"),
+    "image-export": ("vdi-hostd/disk/export.c", "export_plan"),
     "network-create": ("vdi-hostd/network/plans.c", "create_plan"),
     "network-delete": ("vdi-hostd/network/plans.c", "delete_plan"),
     "desktop-create": ("vdi-hostd/desktop/create.c", "create_plan"),
@@ -120,6 +121,15 @@ DISC = []  # the path of one, once it is there
 PREPARE["desktop-cdrom"] = insert_one_of_two
 RUN["iso-import"] = lambda client, disk: import_disc(client, "one")
 RUN["desktop-cdrom"] = lambda client, disk: client.call("desktop.cdrom.insert", desktop="ada", iso="two")
+
+
+def export_disk(client, disk):
+    with open(disk.parent / "exported", "w+b") as file:
+        client.call("image.export", fds=[file.fileno()], image="base", format="raw", wait=True)
+        assert file.read() == b"\0" * (1 << 20)
+
+
+RUN["image-export"] = export_disk
 
 
 def qemus():

@@ -281,6 +281,50 @@ class Jobs(Case):
         self.assertIn(b"neither a file nor a pipe", done.stderr)
         self.assertEqual(len(self.server.calls), calls)
 
+    def export(self, path, *more):
+        return ["image", "export", "deb", "--path", str(path), *more]
+
+    def test_file_to_write(self):
+        self.server.answers["image.export"] = {"job": "j1"}
+        self.good(*self.export(self.folder / "new"))
+        self.assertEqual((self.folder / "new").read_bytes(), b"exported")
+        self.assertEqual((self.folder / "new").stat().st_mode & 0o777, 0o600)
+        self.assertEqual(self.server.calls[0], ("image.export", {"image": "deb"}))
+        # what is there is not replaced by mistake
+        self.looks, calls = 0, len(self.server.calls)
+        self.assertIn("--force", self.bad(5, *self.export(self.image)))
+        for path, status in ((self.folder, 1), ("/dev/full", 2), ("/nonexistent/file", 3)):
+            self.bad(status, *self.export(path, "--force"))
+        self.assertEqual(len(self.server.calls), calls)
+        self.assertEqual(self.image.read_bytes(), b"image")
+        self.good(*self.export(self.image, "--force"))
+        self.assertEqual(self.image.read_bytes(), b"exported")
+
+    def test_failed_write(self):
+        """A file that was made for it goes again; one that was there stays."""
+        def refuse(params, server):
+            raise Fail("limit")
+
+        self.server.answers["image.export"] = refuse
+        self.bad(1, *self.export(self.folder / "new"))
+        self.server.answers["image.export"] = {"job": "j1"}
+        self.job.update(state="failed", error="no room", error_kind="limit")
+        self.bad(1, *self.export(self.folder / "new"))
+        self.assertFalse((self.folder / "new").exists())
+        self.bad(1, *self.export(self.image, "--force"))
+        self.assertTrue(self.image.exists())
+
+    def test_stdout(self):
+        """Nothing but the file's bytes come out of it."""
+        self.server.answers["image.export"] = {"job": "j1"}
+        self.assertEqual(self.good(*self.export("-")), "exported")
+        self.looks = 0
+        self.assertEqual(self.good(*self.export("-", "--json", "--no-wait")), "exported")
+        done = subprocess.run([VDICTL, *self.export("-")], env=self.env, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"neither a file nor a pipe", done.stderr)
+
     def cancelled(self, params, server):
         self.job.update(state="cancelled", error="stopped on request")
         return dict(self.job)

@@ -32,10 +32,11 @@ struct api_token {
 typedef struct api_token (*api_handler)(struct api_call *call, const void *params);
 
 enum {
-	API_MUTATES = 1 << 0, /* takes idempotency_key */
-	API_JOB = 1 << 1,     /* answers {"job"}; takes wait */
-	API_FILE = 1 << 2,    /* a descriptor may come with the line */
-	API_NAMED = 1 << 3,   /* the first parameter is vdictl's [NAME] */
+	API_MUTATES = 1 << 0,  /* takes idempotency_key */
+	API_JOB = 1 << 1,      /* answers {"job"}; takes wait */
+	API_FILE = 1 << 2,     /* a descriptor may come with the line */
+	API_NAMED = 1 << 3,    /* the first parameter is vdictl's [NAME] */
+	API_FILE_OUT = 1 << 4, /* with API_FILE: it is written to */
 };
 
 /**
@@ -90,7 +91,7 @@ struct api_token api_reply_job(struct api_call *call, const char *job_id);
 /** the tables, one a noun; each ends with an empty row */
 extern const struct api_method api_rpc_methods[], api_host_methods[], api_event_methods[],
 	api_job_methods[], api_image_methods[], api_network_methods[], api_desktop_methods[],
-	api_snapshot_methods[], api_forward_methods[], api_iso_methods[];
+	api_snapshot_methods[], api_forward_methods[], api_iso_methods[], api_export_methods[];
 
 /** api_tables - all of them; ends with NULL */
 extern const struct api_method *const api_tables[];

@@ -60,7 +60,7 @@ static json_t *describe_flags(unsigned int flags)
 		const char *name;
 	} names[] = {
 		{API_MUTATES, "mutates"}, {API_JOB, "job"},   {API_FILE, "file"},
-		{API_NAMED, "named"},     {API_LIST, "list"},
+		{API_NAMED, "named"},     {API_LIST, "list"}, {API_FILE_OUT, "file-out"},
 	};
 	json_t *ret = json_array();
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)

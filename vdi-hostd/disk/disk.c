@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "vdi-hostd/disk/export.h"
 #include "vdi-hostd/disk/private.h"
 
 static int settle(void *data, struct desktop *desktop, struct err *err)
@@ -79,5 +80,6 @@ void disks_free(struct disks *disks)
 	settle_free(disks);
 	takes_free(disks);
 	reverts_free(disks);
+	exports_cancel(disks);
 	free(disks);
 }

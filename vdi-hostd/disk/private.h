@@ -14,8 +14,11 @@ struct take;
 struct revert;
 struct merge;
 
+struct export;
+
 struct disks {
 	struct disks_env env;
+	struct export *exports; /* export.c */
 	bool closing;
 	uv_timer_t *retry; /* while anything is unsettled */
 	struct unsettled *unsettled;

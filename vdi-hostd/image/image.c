@@ -116,13 +116,29 @@ int images_new(uv_loop_t *loop, struct db *db, struct jobs *jobs, struct priv *p
 
 void images_release(struct images *images)
 {
-	if (!images->closing || images->imports || images->iso_runs)
+	if (!images->closing || images->imports || images->iso_runs || images->holds)
 		return;
 	while (images->list)
 		images_remove(images, images->list);
 	isos_unload(images);
 	store_free(images->store);
 	free(images);
+}
+
+void images_hold(struct images *images)
+{
+	images->holds++;
+}
+
+void images_unhold(struct images *images)
+{
+	images->holds--;
+	images_release(images);
+}
+
+struct store *images_store(struct images *images)
+{
+	return images->store;
 }
 
 void images_free(struct images *images)

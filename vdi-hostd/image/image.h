@@ -25,6 +25,13 @@ int images_new(uv_loop_t *loop, struct db *db, struct jobs *jobs, struct priv *p
  * go while the loop runs on (the database has to stay open until it ends) */
 void images_free(struct images *images);
 
+/** images_hold(), images_unhold() - for who works on files of the store: until the last has let go
+ * it outlives images_free() */
+void images_hold(struct images *images);
+void images_unhold(struct images *images);
+/** images_store() - for who makes files of other folders than images/; borrowed */
+struct store *images_store(struct images *images);
+
 /** images_find() - by "name" (the newest published, else the newest), "name:version" or id;
  * borrowed */
 const struct db_image *images_find(struct images *images, const char *ref, struct err *err);
@@ -121,6 +128,9 @@ void images_chain_close(struct image_layer *layers, size_t n);
 /** images_chain() - the files that an image is made of, top first; @ret: room for QEMU_CHAIN_MAX */
 int images_chain(struct images *images, const struct db_image *image, struct image_layer *ret,
 		 size_t *ret_n, struct err *err) warn_unused;
+/** images_open() - the same, open for reading; images_chain_close() them */
+int images_open(struct images *images, const struct db_image *image, struct image_layer *ret,
+		size_t *ret_n, struct err *err) warn_unused;
 /** images_disk_free() - bytes free in the store */
 int images_disk_free(struct images *images, int64_t *ret_free, int64_t *ret_total,
 		     struct err *err) warn_unused;

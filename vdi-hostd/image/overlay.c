@@ -183,11 +183,18 @@ void images_chain_close(struct image_layer *layers, size_t n)
 			close(TAKE_FD(layers[i].fd));
 }
 
+int images_open(struct images *images, const struct db_image *image, struct image_layer *ret,
+		size_t *ret_n, struct err *err)
+{
+	if (images_refuse_importing(image, err) < 0)
+		return -1;
+	return open_chain(images, STORE_IMAGES, image->file, O_RDONLY, image->id, ret, ret_n, err);
+}
+
 int images_chain(struct images *images, const struct db_image *image, struct image_layer *ret,
 		 size_t *ret_n, struct err *err)
 {
-	if (images_refuse_importing(image, err) < 0 ||
-	    open_chain(images, STORE_IMAGES, image->file, O_RDONLY, image->id, ret, ret_n, err) < 0)
+	if (images_open(images, image, ret, ret_n, err) < 0)
 		return -1;
 	images_chain_close(ret, *ret_n);
 	return 0;

@@ -24,6 +24,7 @@ struct images {
 	struct import *imports;
 	struct iso *isos;
 	struct iso_run *iso_runs;
+	size_t holds; /* of others, who are still at work on files of the store */
 	bool closing;
 };
 
