@@ -313,6 +313,21 @@ static int open_layer(struct store *store, enum store_folder folder, const char 
 	return 0;
 }
 
+/* by what it is, not by its name: it may have several */
+static int refuse_circle(const struct store_layer *layers, size_t n, struct err *err)
+{
+	struct stat last, st;
+
+	if (fstat(layers[n].fd, &last) < 0)
+		return err_set_sys(err, ERR_IO, errno, "cannot look at the file");
+	for (size_t i = 0; i < n; i++)
+		if (fstat(layers[i].fd, &st) == 0 && st.st_dev == last.st_dev &&
+		    st.st_ino == last.st_ino)
+			return err_set(err, ERR_CORRUPT, "%s/%s stands on itself",
+				       folder_names[layers[i].folder], layers[i].file);
+	return 0;
+}
+
 int store_open_chain(struct store *store, enum store_folder folder, const char *file, int flags,
 		     struct store_layer *layers, size_t max, size_t *ret_n, struct err *err)
 {
@@ -326,6 +341,8 @@ int store_open_chain(struct store *store, enum store_folder folder, const char *
 		if (open_layer(store, folder, file, flags, &layers[n], err) < 0)
 			break;
 		n++;
+		if (refuse_circle(layers, n - 1, err) < 0)
+			break;
 		if (layers[n - 1].header.backing_name[0] == '\0') {
 			*ret_n = n;
 			return 0;

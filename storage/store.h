@@ -95,7 +95,8 @@ struct store_layer {
  * @layers: room for @max; the descriptors are the caller's
  *
  * Every header is read on the descriptor that is handed out. Errors: ERR_CORRUPT where a header is
- * bad, names no file of the store or the chain does not end; ERR_NOT_FOUND, ERR_LIMIT (over @max).
+ * bad, names no file of the store or a file stands on itself; ERR_NOT_FOUND, ERR_UNSUPPORTED (no
+ * regular file), ERR_LIMIT (over @max).
  */
 int store_open_chain(struct store *store, enum store_folder folder, const char *file, int flags,
 		     struct store_layer *layers, size_t max, size_t *ret_n,
