@@ -8,35 +8,53 @@
 static const char *const kinds[] = {"nat", "isolated", "bridged", "user", "routed", NULL};
 static const char *const states[] = {"active", "degraded", "changing", "unconfirmed", NULL};
 
-static const struct json_field network_fields[] = {
-	{"id", JSON_FIELD_STRING, .doc = "UUID"},
-	{"name", JSON_FIELD_NAME, .doc = "unique among networks"},
-	{"kind", JSON_FIELD_ENUM, .values = kinds, .doc = "what it reaches"},
-	{"state", JSON_FIELD_ENUM, .values = states,
-	 .doc = "degraded: something of it is missing on the host, and is being put back; "
-		"unconfirmed: taken back unless network.confirm comes in time"},
-	{"state_reason", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "what is missing"},
-	{"cidr", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its range of addresses"},
-	{"gateway", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the host's address on it"},
-	{"bridge", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the kernel's link"},
-	{"range", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
-	 .doc = "what desktops get of the addresses; null: all"},
-	{"cidr6", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its range of IPv6 addresses"},
-	{"gateway6", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
-	 .doc = "the host's IPv6 address on it"},
-	{"dns", JSON_FIELD_BOOL, .doc = "the host answers names on it"},
-	{"isolate_ports", JSON_FIELD_BOOL, .doc = "its desktops do not reach each other"},
-	{"mtu", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "null: the kernel's choice"},
-	{"uplink", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the host's link that it is on"},
-	{"vlan", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "802.1Q tag on the uplink"},
-	{"vni", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "its VXLAN"},
-	{"underlay", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
-	 .doc = "this host's address towards its peers"},
-	{"vxlan_port", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "UDP port of the VXLAN"},
-	{"peers", JSON_FIELD_STRINGS, .doc = "addresses of the hosts that it spans, but this one"},
-	{"confirm_until", JSON_FIELD_TIME, JSON_FIELD_NULLABLE,
-	 .doc = "when it is taken back unless confirmed"},
-	{"created_at", JSON_FIELD_TIME, .doc = "when it was made"},
+#define NETWORK_FIELDS                                                                              \
+	{"id", JSON_FIELD_STRING, .doc = "UUID"},                                                   \
+		{"name", JSON_FIELD_NAME, .doc = "unique among networks"},                          \
+		{"kind", JSON_FIELD_ENUM, .values = kinds, .doc = "what it reaches"},               \
+		{"state", JSON_FIELD_ENUM, .values = states,                                        \
+		 .doc = "degraded: something of it is missing on the host, and is being put back; " \
+			"unconfirmed: taken back unless network.confirm comes in time"},            \
+		{"state_reason", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,                            \
+		 .doc = "what is missing"},                                                         \
+		{"cidr", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its range of addresses"},  \
+		{"gateway", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,                                 \
+		 .doc = "the host's address on it"},                                                \
+		{"bridge", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the kernel's link"},     \
+		{"range", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,                                   \
+		 .doc = "what desktops get of the addresses; null: all"},                           \
+		{"cidr6", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,                                   \
+		 .doc = "its range of IPv6 addresses"},                                             \
+		{"gateway6", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,                                \
+		 .doc = "the host's IPv6 address on it"},                                           \
+		{"dns", JSON_FIELD_BOOL, .doc = "the host answers names on it"},                    \
+		{"isolate_ports", JSON_FIELD_BOOL, .doc = "its desktops do not reach each other"},  \
+		{"mtu", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "null: the kernel's choice"},   \
+		{"uplink", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,                                  \
+		 .doc = "the host's link that it is on"},                                           \
+		{"vlan", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "802.1Q tag on the uplink"},   \
+		{"vni", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "its VXLAN"},                   \
+		{"underlay", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,                                \
+		 .doc = "this host's address towards its peers"},                                   \
+		{"vxlan_port", JSON_FIELD_INT, JSON_FIELD_NULLABLE,                                 \
+		 .doc = "UDP port of the VXLAN"},                                                   \
+		{"peers", JSON_FIELD_STRINGS,                                                       \
+		 .doc = "addresses of the hosts that it spans, but this one"},                      \
+		{"confirm_until", JSON_FIELD_TIME, JSON_FIELD_NULLABLE,                             \
+		 .doc = "when it is taken back unless confirmed"},                                  \
+	{                                                                                           \
+		"created_at", JSON_FIELD_TIME, .doc = "when it was made"                            \
+	}
+
+static const struct json_field network_fields[] = {NETWORK_FIELDS, {0}};
+
+static const struct json_field get_result[] = {
+	NETWORK_FIELDS,
+	{"actual", JSON_FIELD_OBJECT,
+	 .doc = "what the kernel has: exists, up, mtu, addresses, counters of the bridge; its ports "
+		"with their counters (rx: from the guest); peers of a VXLAN"},
+	{"differences", JSON_FIELD_STRINGS,
+	 .doc = "what of it is not as wished; it is put back as soon as it is seen"},
 	{0},
 };
 
@@ -214,13 +232,21 @@ static const struct json_field ref_fields[] = {
 	{0},
 };
 
+static void answer_look(void *data, json_t *json, const struct err *err)
+{
+	struct api_call *call = data;
+	if (err)
+		api_fail(call, err);
+	else
+		api_reply(call, json);
+}
+
 static struct api_token network_get(struct api_call *call, const void *data)
 {
 	const struct ref_params *params = data;
-	struct networks *networks = api_call_host(call)->networks;
-	struct err err;
-	const struct db_network *row = networks_find(networks, params->network, &err);
-	return row ? api_reply(call, networks_to_json(networks, row)) : api_fail(call, &err);
+	struct api_token token = api_pending(call);
+	networks_look(api_call_host(call)->networks, params->network, answer_look, call);
+	return token;
 }
 
 static struct api_token network_confirm(struct api_call *call, const void *data)
@@ -265,7 +291,7 @@ const struct api_method api_network_methods[] = {
 	{"network.list", API_ROLE_OPERATOR, API_LIST, NULL, 0, network_fields, network_list,
 	 "List the networks."},
 	{"network.get", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
-	 network_fields, network_get, "Show one network."},
+	 get_result, network_get, "Show one network, as it is wished and as it is."},
 	{"network.update", API_ROLE_ADMIN, API_MUTATES | API_NAMED, update_fields,
 	 sizeof(struct update_params), network_fields, network_update,
 	 "Change a network; desktops on it go on."},

@@ -82,7 +82,7 @@ static struct lookup find_nic(const struct networks *all, const char *network_id
 
 /* ---- the kernel's part ---- */
 
-static struct priv_request request(const struct db_forward *row, enum priv_verb verb)
+struct priv_request forward_request(const struct db_forward *row, enum priv_verb verb)
 {
 	struct priv_request req = {.verb = verb};
 	req.u.forward = (struct netcfg_forward){
@@ -164,7 +164,7 @@ static void on_taken_away(struct network *network, const struct priv_reply *repl
 static void tell(struct network *network, struct forward *forward, enum priv_verb verb,
 		 network_call_cb cb)
 {
-	struct priv_request req = request(&forward->row, verb);
+	struct priv_request req = forward_request(&forward->row, verb);
 	network->forward_now = forward;
 	network_call(network, &req, false, cb);
 }
@@ -357,7 +357,7 @@ static void unforward(struct plan *plan, void *ctx)
 		return;
 	}
 	forward->told = false;
-	struct priv_request req = request(&forward->row, PRIV_FORWARD_DELETE);
+	struct priv_request req = forward_request(&forward->row, PRIV_FORWARD_DELETE);
 	network_call(network, &req, true, on_unforwarded);
 }
 

@@ -94,6 +94,7 @@ void network_remove(struct network *network)
 	network_timer_stop(&network->settling);
 	network_timer_stop(&network->confirm);
 	drop_calls(network);
+	look_cancel_all(network);
 	forwards_free(network);
 	HASH_DELETE(by_id, all->by_id, network);
 	HASH_DELETE(by_name, all->by_name, network);
@@ -140,6 +141,7 @@ void networks_free(struct networks *all)
 	if (!all)
 		return;
 	all->closing = true;
+	watch_free(TAKE_PTR(all->watch));
 	struct network *network, *next;
 	HASH_ITER (by_id, all->by_id, network, next) {
 		abandon(network);
@@ -275,6 +277,39 @@ void networks_each(struct networks *all, void (*cb)(void *data, const struct db_
 	HASH_ITER (by_name, all->by_name, network, next) {
 		cb(data, &network->row);
 	}
+}
+
+struct get {
+	struct networks *all;
+	network_look_cb cb;
+	void *data;
+};
+
+static void on_look(void *data, struct network *network, json_t *actual, json_t *differences,
+		    const struct err *err)
+{
+	_cleanup_free_ struct get *get = data;
+	if (!network) {
+		get->cb(get->data, NULL, err);
+		return;
+	}
+	json_t *json = networks_to_json(get->all, &network->row);
+	json_object_set(json, "actual", actual);
+	json_object_set(json, "differences", differences);
+	get->cb(get->data, json, NULL);
+}
+
+void networks_look(struct networks *all, const char *ref, network_look_cb cb, void *data)
+{
+	struct err err;
+	struct network *network = network_find(all, ref, &err);
+	if (!network) {
+		cb(data, NULL, &err);
+		return;
+	}
+	struct get *get = mem_new(struct get);
+	*get = (struct get){all, cb, data};
+	look_begin(network, on_look, get);
 }
 
 void networks_hosts_source(struct networks *all,

@@ -86,6 +86,11 @@ void networks_each(struct networks *networks, void (*cb)(void *data, const struc
 /** networks_to_json() - what is wished of a network, as network.list answers */
 json_t *networks_to_json(struct networks *networks, const struct db_network *row);
 
+/** network_look_cb - @json: as network.get answers, the callback's; NULL with an error */
+typedef void (*network_look_cb)(void *data, json_t *json, const struct err *err);
+/** networks_look() - the wish, and beside it what the kernel has now, and what differs */
+void networks_look(struct networks *networks, const char *ref, network_look_cb cb, void *data);
+
 /**
  * networks_hosts_source() - where the NICs of a network are listed from; called whenever dnsmasq's
  * hosts file has to be written

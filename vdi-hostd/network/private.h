@@ -37,6 +37,8 @@ struct network {
 	network_cb confirmed; /* while the answer to that is under way */
 	void *confirmed_data;
 
+	struct look *looks; /* under way */
+	bool suspect;       /* somebody was at it: look whether all is as wished */
 	struct forward *forwards;
 	struct forward *forward_now; /* the privileged half is asked for it */
 	void (*forwards_settled)(struct network *network, const struct err *err);
@@ -69,6 +71,7 @@ struct networks {
 	void (*each_tap)(void *data, const char *network_id,
 			 void (*emit)(void *out, const struct network_tap *tap), void *out);
 	void *each_tap_data;
+	struct watch *watch;
 };
 
 /* network.c */
@@ -138,6 +141,26 @@ void forwards_settle(struct network *network,
 		     void (*cb)(struct network *network, const struct err *err));
 /** forwards_forget_told() - somebody was at the rules: all are to be told again */
 void forwards_forget_told(struct network *network);
+
+struct priv_request forward_request(const struct db_forward *row, enum priv_verb verb);
+
+/** struct look - how a network is now; see look.c */
+struct look;
+typedef void (*look_cb)(void *data, struct network *network, json_t *actual, json_t *differences,
+			const struct err *err);
+/**
+ * look_begin() - find out how a network is now, and what of it is not as wished
+ * @cb: once; both are borrowed; @network is NULL with an error if it went meanwhile
+ */
+void look_begin(struct network *network, look_cb cb, void *data);
+/** look_cancel_all() - the network goes: who looks is told */
+void look_cancel_all(struct network *network);
+
+/* watch.c: what others do to our networks */
+struct watch;
+/** watch_new() - fails quietly where the kernel cannot be listened to */
+struct watch *watch_new(struct networks *all);
+void watch_free(struct watch *watch);
 
 /* tap.c */
 /** taps_settle() - all NICs of running desktops are on the bridge and guarded; @cb as above */

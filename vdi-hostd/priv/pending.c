@@ -66,3 +66,9 @@ W int netcfg_vlan_delete(struct netcfg *n, const char *name, struct err *e)
 {
 	return 0;
 }
+
+W int netcfg_vxlan_peers(struct netcfg *n, const char *name, struct netcfg_addr *r, size_t *c,
+			 struct err *e)
+{
+	return err_set(e, ERR_UNSUPPORTED, "this version cannot do that yet");
+}

@@ -43,7 +43,9 @@ enum priv_verb {
 	PRIV_IMG_SIGNAL,     /* process (whatever its slot): SIGTERM, SIGKILL */
 	PRIV_TAP_ATTACH,     /* tap that is there: guarded, up and on its network's bridge */
 	PRIV_NETWORK_LOOK,   /* network -> missing */
+	PRIV_TAP_LOOK,       /* tap -> missing */
 	PRIV_FORWARD_ENSURE, /* forward */
+	PRIV_FORWARD_LOOK,   /* forward -> missing */
 	PRIV_FORWARD_DELETE, /* forward; nothing there is fine */
 	PRIV_GROUP_ENSURE,   /* group: for all NICs that carry it, at once */
 	PRIV_GROUP_DELETE,   /* group's id; ERR_BUSY while a NIC carries it */
@@ -102,9 +104,11 @@ struct priv_network {
 	char uplink[NETCFG_NAME_MAX + 1];
 };
 
-/* what of a network is not as wished, by PRIV_NETWORK_LOOK */
+/* what is not as wished, by PRIV_*_LOOK */
 enum {
 	PRIV_MISSING_FIREWALL = 1 << 0,
+	PRIV_MISSING_GUARD = 1 << 1,
+	PRIV_MISSING_FORWARD = 1 << 2,
 };
 
 /**

@@ -65,6 +65,8 @@ static const struct verb table[PRIV_VERBS_END] = {
 	[PRIV_IMG_SIGNAL] = {"img-signal", true, 0, verb_signal_check, verb_signal},
 	[PRIV_TAP_ATTACH] = {"tap-attach", false, 0, verb_tap_check, verb_tap_attach},
 	[PRIV_NETWORK_LOOK] = {"network-look", false, 0, verb_network_check, verb_network_look},
+	[PRIV_TAP_LOOK] = {"tap-look", false, 0, verb_tap_check, verb_tap_look},
+	[PRIV_FORWARD_LOOK] = {"forward-look", false, 0, verb_forward_check, verb_forward_look},
 	[PRIV_FORWARD_ENSURE] = {"forward-ensure", false, 0, verb_forward_check,
 				 verb_forward_ensure},
 	[PRIV_FORWARD_DELETE] = {"forward-delete", false, 0, verb_forward_check,

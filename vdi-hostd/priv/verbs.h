@@ -100,6 +100,10 @@ int verb_tap_attach(struct verbs *verbs, const struct priv_request *req, const i
 		    struct priv_reply *reply, int *reply_fds, struct err *err);
 int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_tap_look(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		  struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_forward_look(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		      struct priv_reply *reply, int *reply_fds, struct err *err);
 int verb_drops(struct verbs *verbs, const struct priv_request *req, const int *fds,
 	       struct priv_reply *reply, int *reply_fds, struct err *err);
 int verb_forward_check(const struct priv_request *req, const int *fds, size_t n_fds,

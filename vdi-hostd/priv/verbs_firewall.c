@@ -43,6 +43,18 @@ int verb_forward_delete(struct verbs *verbs, const struct priv_request *req, con
 	return netcfg_forward_delete(verbs->netcfg, &req->u.forward, err);
 }
 
+int verb_forward_look(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		      struct priv_reply *reply, int *reply_fds, struct err *err)
+{
+	bool there;
+
+	if (network_need_netcfg(verbs, err) < 0 ||
+	    netcfg_forward_has(verbs->netcfg, &req->u.forward, &there, err) < 0)
+		return -1;
+	reply->missing = there ? 0 : PRIV_MISSING_FORWARD;
+	return 0;
+}
+
 static int check_rule(const struct netcfg_rule *rule, struct err *err)
 {
 	uint8_t accept;

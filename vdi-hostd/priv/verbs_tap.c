@@ -50,14 +50,11 @@ static struct netcfg_tap tap_of(const struct priv_tap *tap, const char *bridge)
 	return ret;
 }
 
-/* What a guest may send is there before it can send anything. */
-static int guard(struct verbs *verbs, const struct priv_tap *tap, const char *name, struct err *err)
+static struct netcfg_nic nic_of(const struct priv_tap *tap, const char *name)
 {
 	struct netcfg_nic nic = {.tap = name, .any_address = tap->any_address};
 	struct in6_addr v6;
 
-	if (!is_guarded(tap))
-		return netcfg_nics_delete(verbs->netcfg, &name, 1, err);
 	memcpy(nic.mac, tap->mac, sizeof(nic.mac));
 	memcpy(&v6, tap->address6, sizeof(v6));
 	if (tap->address)
@@ -67,7 +64,32 @@ static int guard(struct verbs *verbs, const struct priv_tap *tap, const char *na
 		nic.addresses[nic.n_addresses++] = netcfg_addr_v6(&v6, 128);
 	nic.n_groups = tap->n_groups;
 	memcpy(nic.groups, tap->groups, sizeof(nic.groups));
+	return nic;
+}
+
+/* What a guest may send is there before it can send anything. */
+static int guard(struct verbs *verbs, const struct priv_tap *tap, const char *name, struct err *err)
+{
+	const struct netcfg_nic nic = nic_of(tap, name);
+
+	if (!is_guarded(tap))
+		return netcfg_nics_delete(verbs->netcfg, &name, 1, err);
 	return netcfg_nics_ensure(verbs->netcfg, &nic, 1, err);
+}
+
+int verb_tap_look(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		  struct priv_reply *reply, int *reply_fds, struct err *err)
+{
+	const struct priv_tap *tap = &req->u.tap;
+	const struct link_name name = tap_name(tap->desktop, tap->nic);
+	const struct netcfg_nic nic = nic_of(tap, name.text);
+	bool there = true;
+
+	if (network_need_netcfg(verbs, err) < 0 ||
+	    (is_guarded(tap) && netcfg_nic_has(verbs->netcfg, &nic, &there, err) < 0))
+		return -1;
+	reply->missing = there ? 0 : PRIV_MISSING_GUARD;
+	return 0;
 }
 
 int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const int *fds,

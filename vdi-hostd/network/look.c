@@ -1,0 +1,362 @@
+/*
+ * The truth beside the wish: what the kernel has of a network now. Links and addresses are read
+ * here, the firewall by the privileged half.
+ */
+#include <arpa/inet.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "netcfg/link.h"
+#include "netcfg/vxlan.h"
+#include "vdi-hostd/network/private.h"
+
+/* struct question - what the privileged half is asked: a look by its verb */
+struct question {
+	enum priv_verb verb;
+	struct network_tap tap;
+	char mac[18];
+	struct db_forward forward;
+};
+
+struct look {
+	struct network *network;
+	json_t *actual, *differences;
+	struct question *question;
+	size_t n, at;
+	look_cb cb;
+	void *data;
+	struct look *next, *prev;
+};
+
+static void look_now(struct look *look);
+
+static void differ(struct look *look, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void differ(struct look *look, const char *fmt, ...)
+{
+	char text[ERR_MSG_MAX];
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	json_array_append_new(look->differences, json_string(text));
+}
+
+static void look_free(struct look *look)
+{
+	DL_DELETE(look->network->looks, look);
+	json_decref(look->actual);
+	json_decref(look->differences);
+	free(look->question);
+	free(look);
+}
+
+void look_cancel_all(struct network *network)
+{
+	struct err err;
+	err_set(&err, ERR_NOT_FOUND, "network '%s' was deleted meanwhile", network->row.name);
+	while (network->looks) {
+		struct look *look = network->looks;
+		look->cb(look->data, NULL, NULL, NULL, &err);
+		look_free(look);
+	}
+}
+
+/* ---- links ---- */
+
+static json_t *counters_to_json(const struct netcfg_counters *counters)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "rx_bytes",
+			 (json_int_t)counters->rx_bytes, "tx_bytes", (json_int_t)counters->tx_bytes,
+			 "rx_packets", (json_int_t)counters->rx_packets, "tx_packets",
+			 (json_int_t)counters->tx_packets, "rx_dropped",
+			 (json_int_t)counters->rx_dropped, "tx_dropped",
+			 (json_int_t)counters->tx_dropped);
+}
+
+/* The wished addresses are there, and no others but link-local ones. */
+static void look_addresses(struct look *look, struct netcfg *netcfg, const char *bridge)
+{
+	const struct db_network *row = &look->network->row;
+	struct netcfg_addr addrs[NETCFG_LINK_ADDRS_MAX];
+	size_t n = 0;
+	char text[NETCFG_ADDR_TEXT_MAX], own4[NETCFG_ADDR_TEXT_MAX] = "", own6[64] = "";
+	json_t *list = json_array();
+	bool has4 = false, has6 = false;
+	if (row->address) {
+		struct netcfg_addr own = netcfg_addr_v4((struct in_addr){htonl(row->address)},
+							(unsigned int)row->prefix);
+		netcfg_addr_format(&own, own4);
+	}
+	if (row->address6[0])
+		snprintf(own6, sizeof(own6), "%s/64", row->address6);
+	if (netcfg_link_addresses(netcfg, bridge, addrs, &n, NULL) < 0)
+		n = 0;
+	for (size_t i = 0; i < n; i++) {
+		bool local = addrs[i].family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&addrs[i].v6);
+		netcfg_addr_format(&addrs[i], text);
+		json_array_append_new(list, json_string(text));
+		bool is4 = strcmp(text, own4) == 0, is6 = strcmp(text, own6) == 0;
+		has4 = has4 || is4;
+		has6 = has6 || is6;
+		if (row->address && !local && !is4 && !is6)
+			differ(look, "bridge %s has the address %s, which is not its own", bridge,
+			       text);
+	}
+	if (own4[0] && !has4)
+		differ(look, "bridge %s lacks its address %s", bridge, own4);
+	if (own6[0] && !has6)
+		differ(look, "bridge %s lacks its address %s", bridge, own6);
+	json_object_set_new(look->actual, "addresses", list);
+}
+
+static void look_bridge(struct look *look, struct netcfg *netcfg, const char *bridge)
+{
+	const struct db_network *row = &look->network->row;
+	struct netcfg_link link;
+	if (netcfg_link_get(netcfg, bridge, &link, NULL) < 0) {
+		differ(look, "bridge %s is gone", bridge);
+		json_object_set_new(look->actual, "exists", json_false());
+		return;
+	}
+	json_object_set_new(look->actual, "exists", json_true());
+	json_object_set_new(look->actual, "up", json_boolean(link.up));
+	json_object_set_new(look->actual, "mtu", json_integer(link.mtu));
+	json_object_set_new(look->actual, "counters", counters_to_json(&link.counters));
+	if (strcmp(link.kind, "bridge") != 0)
+		differ(look, "link %s is no bridge", bridge);
+	if (!link.up)
+		differ(look, "bridge %s is down", bridge);
+	if (row->mtu && link.mtu != row->mtu)
+		differ(look, "bridge %s has an MTU of %u, not %u", bridge, link.mtu,
+		       (unsigned int)row->mtu);
+	look_addresses(look, netcfg, bridge);
+}
+
+struct ports {
+	const char *bridge;
+	json_t *list;
+};
+
+static int add_port(void *data, const struct netcfg_link *link)
+{
+	struct ports *ports = data;
+	if (strcmp(link->master_name, ports->bridge) != 0)
+		return 0;
+	json_array_append_new(ports->list,
+			      json_pack("{s:s, s:b, s:b, s:o}", "name", link->name, "up", link->up,
+					"isolated", link->isolated, "counters",
+					counters_to_json(&link->counters)));
+	return 0;
+}
+
+/* a link that has to be a port of the bridge, and up */
+static bool look_port(struct look *look, struct netcfg *netcfg, const char *bridge,
+		      const char *what, const char *name, struct netcfg_link *ret)
+{
+	if (netcfg_link_get(netcfg, name, ret, NULL) < 0) {
+		differ(look, "%s %s is gone", what, name);
+		return false;
+	}
+	if (strcmp(ret->master_name, bridge) != 0)
+		differ(look, "%s %s is no port of bridge %s", what, name, bridge);
+	if (!ret->up)
+		differ(look, "%s %s is down", what, name);
+	return true;
+}
+
+static void look_vxlan(struct look *look, struct netcfg *netcfg, const char *bridge)
+{
+	const struct db_network *row = &look->network->row;
+	struct netcfg_addr peers[NETCFG_VXLAN_PEERS_MAX];
+	struct netcfg_link link;
+	size_t n = 0;
+	char name[24], found[NETCFG_VXLAN_PEERS_MAX * 16] = "", text[NETCFG_ADDR_TEXT_MAX];
+	json_t *list;
+	snprintf(name, sizeof(name), "vdivx%u", (unsigned int)row->slot & 0xffff);
+	if (!look_port(look, netcfg, bridge, "VXLAN", name, &link) ||
+	    netcfg_vxlan_peers(netcfg, name, peers, &n, NULL) < 0)
+		return;
+	list = json_array();
+	for (size_t i = 0; i < n; i++) {
+		netcfg_addr_format(&peers[i], text);
+		text[strcspn(text, "/")] = '\0';
+		json_array_append_new(list, json_string(text));
+		if (!strstr(row->peers, text))
+			differ(look, "VXLAN %s has the peer %s, which is none", name, text);
+		strncat(found, text, sizeof(found) - strlen(found) - 2);
+		strncat(found, ",", 2);
+	}
+	json_object_set_new(look->actual, "peers", list);
+	for (const char *at = row->peers; *at;) {
+		char one[20];
+		size_t len = strcspn(at, ",");
+		snprintf(one, sizeof(one), "%.*s,", (int)len, at);
+		if (!strstr(found, one))
+			differ(look, "VXLAN %s lacks the peer %.*s", name, (int)len, at);
+		at += len + (at[len] == ',');
+	}
+}
+
+static void look_links(struct look *look)
+{
+	_cleanup_(netcfg_closep) struct netcfg *netcfg = NULL;
+	const struct db_network *row = &look->network->row;
+	struct netcfg_link link;
+	char bridge[16], vlan[24];
+	struct err err;
+	network_bridge_name(look->network, bridge);
+	if (netcfg_open(&netcfg, &err) < 0) {
+		differ(look, "the kernel's links cannot be read: %s", err.msg);
+		return;
+	}
+	look_bridge(look, netcfg, bridge);
+	struct ports ports = {bridge, json_array()};
+	(void)!netcfg_links_each(netcfg, add_port, &ports, &err);
+	json_object_set_new(look->actual, "ports", ports.list);
+	if (row->vni)
+		look_vxlan(look, netcfg, bridge);
+	snprintf(vlan, sizeof(vlan), "vdivl%u", (unsigned int)row->slot & 0xffff);
+	if (row->vlan)
+		look_port(look, netcfg, bridge, "VLAN", vlan, &link);
+	else if (row->uplink[0])
+		look_port(look, netcfg, bridge, "uplink", row->uplink, &link);
+}
+
+/* ---- what only the privileged half can see: one question after the other ---- */
+
+static void ask_next(struct look *look);
+
+static void add_question(struct look *look, const struct question *question)
+{
+	/* room doubles at each power of two */
+	if ((look->n & (look->n - 1)) == 0)
+		look->question = mem_realloc(look->question, look->n ? 2 * look->n : 1,
+					     sizeof(*look->question));
+	look->question[look->n++] = *question;
+}
+
+static void add_tap(void *out, const struct network_tap *tap)
+{
+	struct question question = {.verb = PRIV_TAP_LOOK, .tap = *tap};
+	snprintf(question.mac, sizeof(question.mac), "%s", tap->mac);
+	add_question(out, &question);
+}
+
+static void look_tap(struct look *look, struct netcfg *netcfg, const struct question *question)
+{
+	struct netcfg_link link;
+	char bridge[16], name[24];
+	network_bridge_name(look->network, bridge);
+	snprintf(name, sizeof(name), "vdi%un%u", question->tap.desktop, question->tap.nic);
+	if (look_port(look, netcfg, bridge, "tap", name, &link) &&
+	    link.isolated != look->network->row.isolate_ports)
+		differ(look, "tap %s is %sisolated from others", name, link.isolated ? "" : "not ");
+}
+
+static void look_taps(struct look *look)
+{
+	_cleanup_(netcfg_closep) struct netcfg *netcfg = NULL;
+	if (netcfg_open(&netcfg, NULL) < 0)
+		return;
+	for (size_t i = 0; i < look->n; i++)
+		if (look->question[i].verb == PRIV_TAP_LOOK)
+			look_tap(look, netcfg, &look->question[i]);
+}
+
+static int request_of(const struct look *look, const struct question *question,
+		      struct priv_request *ret, struct err *err)
+{
+	struct network *network = look->network;
+	struct network_tap tap = question->tap;
+	if (question->verb == PRIV_TAP_LOOK) {
+		tap.mac = question->mac;
+		return networks_tap_request(network->all, &network->row, &tap, PRIV_TAP_LOOK, ret,
+					    err);
+	}
+	*ret = question->verb == PRIV_FORWARD_LOOK
+		       ? forward_request(&question->forward, PRIV_FORWARD_LOOK)
+		       : network_request(network, PRIV_NETWORK_LOOK);
+	return 0;
+}
+
+static void differ_by(struct look *look, const struct question *question)
+{
+	if (question->verb == PRIV_TAP_LOOK)
+		differ(look, "tap vdi%un%u is not guarded against false addresses as it should be",
+		       question->tap.desktop, question->tap.nic);
+	else if (question->verb == PRIV_FORWARD_LOOK)
+		differ(look, "port %lld of the host does not lead to its desktop",
+		       (long long)question->forward.host_port);
+	else
+		differ(look, "the firewall's rules of the network are gone, or not whole");
+}
+
+static void on_answer(struct network *network, const struct priv_reply *reply, int *fds,
+		      const struct err *err)
+{
+	struct look *look = network->looks;
+	const struct question *question = &look->question[look->at++];
+	if (err)
+		differ(look, "the firewall cannot be seen: %.200s", err->msg);
+	else if (reply->missing)
+		differ_by(look, question);
+	ask_next(look);
+}
+
+static void ask_next(struct look *look)
+{
+	struct network *network = look->network;
+	struct priv_request req;
+	struct err err;
+	if (look->at < look->n) {
+		if (request_of(look, &look->question[look->at], &req, &err) == 0) {
+			network_call(network, &req, false, on_answer);
+			return;
+		}
+		differ(look, "%.200s", err.msg);
+	}
+	/* the next begins before this one is told: it may delete the network */
+	look->cb(look->data, network, look->actual, look->differences, NULL);
+	look_free(look);
+	if (network->looks)
+		look_now(network->looks);
+}
+
+static void look_now(struct look *look)
+{
+	struct network *network = look->network;
+	struct forward *forward;
+	if (network_has_kernel_part(network)) {
+		look_links(look);
+		add_question(look, &(struct question){.verb = PRIV_NETWORK_LOOK});
+		if (network->all->each_tap)
+			network->all->each_tap(network->all->each_tap_data, network->row.id,
+					       add_tap, look);
+		look_taps(look);
+	}
+	if (network_has_dnsmasq(network) && !network->watch && !network->spawning)
+		differ(look, "dnsmasq does not run");
+	DL_FOREACH (network->forwards, forward) {
+		if (forward->row.ip)
+			add_question(look, &(struct question){.verb = PRIV_FORWARD_LOOK,
+							      .forward = forward->row});
+	}
+	ask_next(look);
+}
+
+void look_begin(struct network *network, look_cb cb, void *data)
+{
+	struct look *look = mem_new(struct look);
+	bool first = !network->looks;
+	look->network = network;
+	look->actual = json_object();
+	look->differences = json_array();
+	look->cb = cb;
+	look->data = data;
+	DL_APPEND(network->looks, look);
+	if (first)
+		look_now(look);
+}
