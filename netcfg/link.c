@@ -248,8 +248,7 @@ int netcfg_link_delete(struct netcfg *netcfg, const char *name, const char *kind
 static int veth_create(struct netcfg *netcfg, const char *name, const char *peer, struct err *err)
 {
 	struct netcfg_batch batch = {.n = 0};
-	struct ifinfomsg head = {
-		.ifi_family = AF_UNSPEC, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+	struct ifinfomsg head = {.ifi_family = AF_UNSPEC};
 	struct nl_msg *msg = netcfg_batch_add(&batch, "make it (veth)", RTM_NEWLINK,
 					      NLM_F_CREATE | NLM_F_EXCL, &head, sizeof(head));
 	netcfg_put_str(msg, IFLA_IFNAME, name);
@@ -273,9 +272,10 @@ int netcfg_veth_ensure(struct netcfg *netcfg, const char *name, const char *peer
 	    netcfg_link_find(netcfg, name, "veth", &one, err) < 0 ||
 	    netcfg_link_find(netcfg, peer, "veth", &other, err) < 0)
 		return -1;
-	if (one.index == 0 && other.index == 0)
-		return veth_create(netcfg, name, peer, err);
-	if (one.index == 0 || other.index == 0 || one.lower != other.index)
+	const bool fresh = one.index == 0 && other.index == 0;
+	if (fresh && veth_create(netcfg, name, peer, err) < 0)
+		return -1;
+	if (!fresh && (one.index == 0 || other.index == 0 || one.lower != other.index))
 		return err_set(err, ERR_CONFLICT, "links %s and %s are not each other's ends", name,
 			       peer);
 	if (netcfg_link_set_up(netcfg, name, true, err) < 0)

@@ -1,0 +1,320 @@
+/*
+ * The requests are made by hand, on libnl's messages: its own tbf has rates of 32 bits of bytes at
+ * most, and sends a table that kernels since 3.13 have no use for.
+ */
+#include "netcfg/rate.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <linux/if_link.h>
+#include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
+#include <linux/tc_act/tc_mirred.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "netcfg/internal.h"
+
+/* handles that nobody else will have taken */
+#define TBF_HANDLE     TC_H_MAKE(0x7d1 << 16, 0)
+#define INGRESS_HANDLE TC_H_MAKE(TC_H_INGRESS, 0)
+#define FILTER_HANDLE  0x80000800U /* u32's first: table 800, bucket 0, entry 800 */
+#define LATENCY_MS     50
+#define TICK_NS        64 /* the kernel's PSCHED_SHIFT */
+
+struct ifb_name {
+	char text[NETCFG_NAME_MAX + 1];
+};
+
+/* The ifb device of a link: told by the name alone, so that it can be found when the link is gone.
+ */
+static struct ifb_name ifb_name(const char *link)
+{
+	struct ifb_name ret;
+	uint8_t mac[6];
+	if (strlen(link) + strlen("ifb-") <= NETCFG_NAME_MAX) {
+		snprintf(ret.text, sizeof(ret.text), "ifb-%.11s", link);
+		return ret;
+	}
+	netcfg_mac_of_name(link, mac);
+	snprintf(ret.text, sizeof(ret.text), "ifb-%02x%02x%02x%02x%02x", mac[1], mac[2], mac[3],
+		 mac[4], mac[5]);
+	return ret;
+}
+
+static int rate_check(const char *name, const struct netcfg_rate *rate, struct err *err)
+{
+	if (rate->bits_per_s == 0)
+		return 0;
+	if (rate->bits_per_s < NETCFG_RATE_MIN || rate->bits_per_s > NETCFG_RATE_MAX)
+		return err_set(err, ERR_INVALID,
+			       "rate of %s: %llu bits a second are not in %llu to %llu", name,
+			       (unsigned long long)rate->bits_per_s, NETCFG_RATE_MIN,
+			       NETCFG_RATE_MAX);
+	if (rate->burst && (rate->burst < NETCFG_BURST_MIN || rate->burst > NETCFG_BURST_MAX))
+		return err_set(err, ERR_INVALID,
+			       "rate of %s: a burst of %u bytes is not in %u to %u", name,
+			       rate->burst, NETCFG_BURST_MIN, NETCFG_BURST_MAX);
+	return 0;
+}
+
+static uint32_t burst_of(const struct netcfg_rate *rate)
+{
+	if (rate->burst)
+		return rate->burst;
+	const uint64_t usual = rate->bits_per_s / 8 / 100;
+	return usual < 65536 ? 65536 : usual > NETCFG_BURST_MAX ? NETCFG_BURST_MAX : usual;
+}
+
+static struct nl_msg *tc_add(struct netcfg_batch *batch, const char *what, int type, int flags,
+			     int index, uint32_t parent, uint32_t handle, uint32_t info)
+{
+	const struct tcmsg head = {.tcm_family = AF_UNSPEC,
+				   .tcm_ifindex = index,
+				   .tcm_handle = handle,
+				   .tcm_parent = parent,
+				   .tcm_info = info};
+	return netcfg_batch_add(batch, what, type, flags, &head, sizeof(head));
+}
+
+/* With the same handle as before the kernel changes what is there and keeps what waits in it. */
+static void tbf_add(struct netcfg_batch *batch, int index, const struct netcfg_rate *rate)
+{
+	const uint64_t bytes = rate->bits_per_s / 8;
+	const uint32_t burst = burst_of(rate);
+	const uint64_t waiting = burst + bytes * LATENCY_MS / 1000;
+	const struct tc_tbf_qopt opt = {
+		.rate = {.linklayer = TC_LINKLAYER_ETHERNET,
+			 .rate = bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes},
+		.limit = waiting > UINT32_MAX ? UINT32_MAX : (uint32_t)waiting,
+	};
+	struct nl_msg *msg = tc_add(batch, "set its rate (tbf)", RTM_NEWQDISC,
+				    NLM_F_CREATE | NLM_F_REPLACE, index, TC_H_ROOT, TBF_HANDLE, 0);
+	netcfg_put_str(msg, TCA_KIND, "tbf");
+	struct nlattr *options = netcfg_nest(msg, TCA_OPTIONS);
+	netcfg_put(msg, TCA_TBF_PARMS, &opt, sizeof(opt));
+	netcfg_put_u32(msg, TCA_TBF_BURST, burst);
+	if (bytes > UINT32_MAX)
+		netcfg_put(msg, TCA_TBF_RATE64, &bytes, sizeof(bytes));
+	nla_nest_end(msg, options);
+}
+
+static void redirect_add(struct netcfg_batch *batch, int index, int ifb)
+{
+	const struct {
+		struct tc_u32_sel sel;
+		struct tc_u32_key key;
+	} all = {.sel = {.flags = TC_U32_TERMINAL, .nkeys = 1}};
+	const struct tc_mirred mirred = {
+		.action = TC_ACT_STOLEN, .eaction = TCA_EGRESS_REDIR, .ifindex = (uint32_t)ifb};
+	struct nl_msg *msg =
+		tc_add(batch, "look at what it sends (ingress)", RTM_NEWQDISC,
+		       NLM_F_CREATE | NLM_F_EXCL, index, TC_H_INGRESS, INGRESS_HANDLE, 0);
+	netcfg_put_str(msg, TCA_KIND, "ingress");
+	msg = tc_add(batch, "redirect what it sends (u32, mirred)", RTM_NEWTFILTER,
+		     NLM_F_CREATE | NLM_F_EXCL, index, INGRESS_HANDLE, FILTER_HANDLE,
+		     TC_H_MAKE(1 << 16, htons(ETH_P_ALL)));
+	netcfg_put_str(msg, TCA_KIND, "u32");
+	struct nlattr *options = netcfg_nest(msg, TCA_OPTIONS);
+	netcfg_put(msg, TCA_U32_SEL, &all, sizeof(all));
+	struct nlattr *actions = netcfg_nest(msg, TCA_U32_ACT);
+	struct nlattr *action = netcfg_nest(msg, 1);
+	netcfg_put_str(msg, TCA_ACT_KIND, "mirred");
+	struct nlattr *parms = netcfg_nest(msg, TCA_ACT_OPTIONS);
+	netcfg_put(msg, TCA_MIRRED_PARMS, &mirred, sizeof(mirred));
+	nla_nest_end(msg, parms);
+	nla_nest_end(msg, action);
+	nla_nest_end(msg, actions);
+	nla_nest_end(msg, options);
+}
+
+static int unsupported(struct err *err, int rc)
+{
+	/* an unknown qdisc, classifier or action is "no such file"; a link that is gone, "no
+	 * device" */
+	if (rc < 0 && err && err->sys == ENOENT)
+		err->code = ERR_UNSUPPORTED;
+	return rc;
+}
+
+static int ifb_create(struct netcfg *netcfg, const char *name, struct err *err)
+{
+	struct netcfg_batch batch = {.n = 0};
+	struct nl_msg *msg = netcfg_link_add(&batch, "make its ifb device", RTM_NEWLINK,
+					     NLM_F_CREATE | NLM_F_EXCL, 0, IFF_UP, IFF_UP);
+	netcfg_put_str(msg, IFLA_IFNAME, name);
+	struct nlattr *info = netcfg_nest(msg, IFLA_LINKINFO);
+	netcfg_put_str(msg, IFLA_INFO_KIND, "ifb");
+	nla_nest_end(msg, info);
+	return netcfg_batch_send(netcfg, &batch, name, NULL, err);
+}
+
+/* no limit on what @link sends; its ifb device is gone */
+static int from_remove(struct netcfg *netcfg, const char *name, const struct netcfg_link *link,
+		       struct err *err)
+{
+	static const int fine[] = {ENOENT, EINVAL, ENODEV, 0};
+	struct netcfg_batch batch = {.n = 0};
+	struct netcfg_link ifb;
+	const struct ifb_name own = ifb_name(name);
+	if (netcfg_link_find(netcfg, own.text, "ifb", &ifb, err) < 0)
+		return -1;
+	if (ifb.index == 0)
+		return 0;
+	if (link->index)
+		tc_add(&batch, "let it send", RTM_DELQDISC, 0, link->index, TC_H_INGRESS,
+		       INGRESS_HANDLE, 0);
+	netcfg_link_add(&batch, "delete its ifb device", RTM_DELLINK, 0, ifb.index, 0, 0);
+	return netcfg_batch_send(netcfg, &batch, name, fine, err);
+}
+
+static int from_ensure(struct netcfg *netcfg, const char *name, const struct netcfg_link *link,
+		       const struct netcfg_rate *rate, struct err *err)
+{
+	static const int fine[] = {EEXIST, ENOENT, EINVAL, 0};
+	const struct ifb_name own = ifb_name(name);
+	struct netcfg_batch batch = {.n = 0};
+	struct netcfg_link ifb;
+	if (netcfg_link_find(netcfg, own.text, "ifb", &ifb, err) < 0)
+		return -1;
+	if (ifb.index == 0) {
+		if (ifb_create(netcfg, own.text, err) < 0 ||
+		    netcfg_link_find(netcfg, own.text, "ifb", &ifb, err) < 0)
+			return -1;
+		/* what led to an earlier device would lead nowhere now */
+		tc_add(&batch, "start anew", RTM_DELQDISC, 0, link->index, TC_H_INGRESS,
+		       INGRESS_HANDLE, 0);
+		if (netcfg_batch_send(netcfg, &batch, name, fine, err) < 0)
+			return -1;
+	}
+	netcfg_link_add(&batch, "bring its ifb device up", RTM_NEWLINK, 0, ifb.index, IFF_UP,
+			IFF_UP);
+	tbf_add(&batch, ifb.index, rate);
+	redirect_add(&batch, link->index, ifb.index);
+	return unsupported(err,
+			   netcfg_batch_send(netcfg, &batch, name, (const int[]){EEXIST, 0}, err));
+}
+
+static int to_ensure(struct netcfg *netcfg, const char *name, const struct netcfg_link *link,
+		     const struct netcfg_rate *rate, struct err *err)
+{
+	struct netcfg_batch batch = {.n = 0};
+	if (rate->bits_per_s) {
+		tbf_add(&batch, link->index, rate);
+		return unsupported(err, netcfg_batch_send(netcfg, &batch, name, NULL, err));
+	}
+	tc_add(&batch, "take its limit away", RTM_DELQDISC, 0, link->index, TC_H_ROOT, TBF_HANDLE,
+	       0);
+	return netcfg_batch_send(netcfg, &batch, name, (const int[]){ENOENT, EINVAL, ENODEV, 0},
+				 err);
+}
+
+int netcfg_rates_ensure(struct netcfg *netcfg, const char *name, const struct netcfg_rates *rates,
+			struct err *err)
+{
+	struct netcfg_link link;
+	struct err own;
+	if (!err)
+		err = &own;
+	if (netcfg_name_check("link", name, err) < 0 ||
+	    rate_check(name, &rates->to_guest, err) < 0 ||
+	    rate_check(name, &rates->from_guest, err) < 0 ||
+	    netcfg_link_find(netcfg, name, NULL, &link, err) < 0)
+		return -1;
+	if (link.index == 0)
+		return err_set(err, ERR_NOT_FOUND, "rate: there is no link %s", name);
+	if (to_ensure(netcfg, name, &link, &rates->to_guest, err) < 0)
+		return -1;
+	if (rates->from_guest.bits_per_s)
+		return from_ensure(netcfg, name, &link, &rates->from_guest, err);
+	return from_remove(netcfg, name, &link, err);
+}
+
+int netcfg_rates_remove(struct netcfg *netcfg, const char *name, struct err *err)
+{
+	static const struct netcfg_rate none;
+	struct netcfg_link link;
+	if (netcfg_name_check("link", name, err) < 0 ||
+	    netcfg_link_find(netcfg, name, NULL, &link, err) < 0 ||
+	    from_remove(netcfg, name, &link, err) < 0)
+		return -1;
+	return link.index ? to_ensure(netcfg, name, &link, &none, err) : 0;
+}
+
+/* ---- reading ---- */
+
+static void tbf_parse(void *data, struct nlmsghdr *answer)
+{
+	struct netcfg_rate *ret = data;
+	struct nlattr *attr[TCA_MAX + 1], *options[TCA_TBF_MAX + 1];
+	struct tc_tbf_qopt opt;
+	if (nlmsg_parse(answer, sizeof(struct tcmsg), attr, TCA_MAX, NULL) < 0 || !attr[TCA_KIND] ||
+	    !attr[TCA_OPTIONS] || nla_strcmp(attr[TCA_KIND], "tbf") != 0 ||
+	    nla_parse_nested(options, TCA_TBF_MAX, attr[TCA_OPTIONS], NULL) < 0 ||
+	    !options[TCA_TBF_PARMS] || nla_len(options[TCA_TBF_PARMS]) < (int)sizeof(opt))
+		return;
+	memcpy(&opt, nla_data(options[TCA_TBF_PARMS]), sizeof(opt));
+	uint64_t bytes = opt.rate.rate;
+	if (options[TCA_TBF_RATE64] && nla_len(options[TCA_TBF_RATE64]) >= (int)sizeof(bytes))
+		memcpy(&bytes, nla_data(options[TCA_TBF_RATE64]), sizeof(bytes));
+	ret->bits_per_s = bytes * 8;
+	/* the kernel keeps the time that a burst takes, rounded down */
+	const double burst = (double)opt.buffer * TICK_NS * (double)bytes / 1e9;
+	ret->burst = burst > NETCFG_BURST_MAX ? NETCFG_BURST_MAX : (uint32_t)(burst + 0.5);
+}
+
+static int rate_get(struct netcfg *netcfg, const char *name, int index, struct netcfg_rate *ret,
+		    struct err *err)
+{
+	const struct tcmsg head = {
+		.tcm_family = AF_UNSPEC, .tcm_ifindex = index, .tcm_handle = TBF_HANDLE};
+	*ret = (struct netcfg_rate){0};
+	/* without "echo" the answer goes to those who listen to changes, and to them alone */
+	int sys =
+		netcfg_ask(netcfg->sock, netcfg_msg(RTM_GETQDISC, NLM_F_ECHO, &head, sizeof(head)),
+			   tbf_parse, ret);
+	/* some other qdisc, or none */
+	if (sys != 0 && sys != ENOENT && sys != EINVAL)
+		return netcfg_err_sys(err, sys, "cannot read the rate of %s", name);
+	return 0;
+}
+
+static void redirect_seen(void *data, struct nlmsghdr *answer)
+{
+	*(bool *)data = true;
+}
+
+int netcfg_rates_get(struct netcfg *netcfg, const char *name, struct netcfg_rates *ret,
+		     struct err *err)
+{
+	struct netcfg_link link, ifb;
+	struct netcfg_rates rates = {0};
+	const struct ifb_name own = ifb_name(name);
+	if (netcfg_name_check("link", name, err) < 0 ||
+	    netcfg_link_find(netcfg, name, NULL, &link, err) < 0 ||
+	    netcfg_link_find(netcfg, own.text, NULL, &ifb, err) < 0)
+		return -1;
+	if (link.index == 0)
+		return err_set(err, ERR_NOT_FOUND, "rate: there is no link %s", name);
+	if (rate_get(netcfg, name, link.index, &rates.to_guest, err) < 0)
+		return -1;
+	/* a limit that nothing is led to is none */
+	const struct tcmsg head = {.tcm_family = AF_UNSPEC,
+				   .tcm_ifindex = link.index,
+				   .tcm_parent = INGRESS_HANDLE,
+				   .tcm_handle = FILTER_HANDLE,
+				   .tcm_info = TC_H_MAKE(1 << 16, htons(ETH_P_ALL))};
+	struct nl_msg *msg = netcfg_msg(RTM_GETTFILTER, 0, &head, sizeof(head));
+	netcfg_put_str(msg, TCA_KIND, "u32");
+	bool led = false;
+	int sys = netcfg_ask(netcfg->sock, msg, redirect_seen, &led);
+	if (sys == 0 && led && ifb.index && ifb.up &&
+	    rate_get(netcfg, name, ifb.index, &rates.from_guest, err) < 0)
+		return -1;
+	*ret = rates;
+	return 0;
+}

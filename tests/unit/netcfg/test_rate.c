@@ -1,0 +1,180 @@
+#include "netcfg/rate.h"
+
+#include <unistd.h>
+
+#include "netcfg/bridge.h"
+#include "netcfg/link.h"
+#include "netcfg/tap.h"
+#include "tests/unit/netcfg/frames.h"
+
+#define BIG 1400
+
+static void net_make(struct netcfg *netcfg, int *ret_a, int *ret_b)
+{
+	struct err err;
+	const struct netcfg_bridge bridge = {.n_addresses = 0};
+	const struct netcfg_tap tap = {.bridge = "vdibr1"};
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", &bridge, &err));
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &tap, ret_a, &err));
+	assert_ok(netcfg_tap_create(netcfg, "vdi2n0", &tap, ret_b, &err));
+}
+
+static void expect(struct netcfg *netcfg, const char *name, const struct netcfg_rates *want)
+{
+	struct err err;
+	struct netcfg_rates now;
+	assert_ok(netcfg_rates_get(netcfg, name, &now, &err));
+	assert_int_equal(now.to_guest.bits_per_s, want->to_guest.bits_per_s);
+	assert_int_equal(now.from_guest.bits_per_s, want->from_guest.bits_per_s);
+	/* the kernel counts in 64 ns */
+	assert_in_range(now.to_guest.burst + 1 + want->to_guest.bits_per_s / 8 / 10000000,
+			want->to_guest.burst, UINT32_MAX);
+	assert_in_range(now.to_guest.burst, 0, want->to_guest.burst);
+	assert_in_range(now.from_guest.burst, 0, want->from_guest.burst);
+}
+
+static void test_set_change_remove(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	int a, b;
+	struct netcfg_rates rates = {{10000000, 20000}, {5000000, 30000}};
+	net_make(netcfg, &a, &b);
+	expect(netcfg, "vdi1n0", &(struct netcfg_rates){0});
+	assert_ok(netcfg_rates_ensure(netcfg, "vdi1n0", &rates, &err));
+	expect(netcfg, "vdi1n0", &rates);
+	expect(netcfg, "vdi2n0", &(struct netcfg_rates){0});
+	assert_true(netns_shows("tc qdisc show dev vdi1n0", "rate 10Mbit"));
+	assert_true(netns_shows("tc qdisc show dev ifb-vdi1n0", "rate 5Mbit"));
+	_cleanup_free_ char *before = netns_output("tc qdisc; ip -o link | cut -d: -f1,2");
+	assert_ok(netcfg_rates_ensure(netcfg, "vdi1n0", &rates, &err));
+	_cleanup_free_ char *after = netns_output("tc qdisc; ip -o link | cut -d: -f1,2");
+	assert_string_equal(before, after);
+
+	rates.to_guest.bits_per_s = 40000000000;
+	rates.to_guest.burst = 10000000;
+	rates.from_guest.bits_per_s = 0;
+	rates.from_guest.burst = 0;
+	assert_ok(netcfg_rates_ensure(netcfg, "vdi1n0", &rates, &err));
+	expect(netcfg, "vdi1n0", &rates);
+	assert_false(netns_shows("ip link", "ifb-"));
+	assert_ok(netcfg_rates_remove(netcfg, "vdi1n0", &err));
+	assert_ok(netcfg_rates_remove(netcfg, "vdi1n0", &err));
+	expect(netcfg, "vdi1n0", &(struct netcfg_rates){0});
+	assert_false(netns_shows("tc qdisc show dev vdi1n0", "tbf"));
+
+	/* a link that is gone leaves an ifb device, which goes all the same */
+	rates.from_guest = (struct netcfg_rate){8000, 1600};
+	assert_ok(netcfg_rates_ensure(netcfg, "vdi1n0", &rates, &err));
+	close(a);
+	assert_true(netns_shows("ip link", "ifb-vdi1n0"));
+	assert_ok(netcfg_rates_remove(netcfg, "vdi1n0", &err));
+	assert_false(netns_shows("ip link", "ifb-"));
+	assert_err(netcfg_rates_ensure(netcfg, "vdi1n0", &rates, &err), ERR_NOT_FOUND);
+	assert_err(netcfg_rates_get(netcfg, "vdi1n0", &rates, &err), ERR_NOT_FOUND);
+	close(b);
+}
+
+/* How many frames of BIG bytes arrive of a flood that takes @ms. */
+static unsigned int flood(int from, int to, int ms)
+{
+	struct frame frame = frame_ether(mac_b, mac_a, 0x88b5); /* for experiments */
+	uint8_t buf[4096];
+	unsigned int heard = 0;
+	frame.n = BIG;
+	const int64_t end = frame_now_ms() + ms;
+	while (frame_now_ms() < end) {
+		for (int i = 0; i < 10; i++)
+			frame_send(from, &frame);
+		for (ssize_t n = 0; (n = read(to, buf, sizeof(buf))) > 0;)
+			heard += n >= BIG;
+	}
+	return heard;
+}
+
+static void test_a_flood_is_held_to_the_rate(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	int a, b;
+	/* 1 MB/s, and 20 KB at once: 400 ms are 420 KB, 300 frames */
+	const struct netcfg_rate rate = {8000000, 20000};
+	const struct netcfg_rates from = {.from_guest = rate}, to = {.to_guest = rate};
+	net_make(netcfg, &a, &b);
+	const unsigned int full = flood(a, b, 100);
+	print_message("unlimited: %u frames in 100 ms\n", full);
+	assert_true(full > 1000);
+	assert_ok(netcfg_rates_ensure(netcfg, "vdi1n0", &from, &err));
+	assert_in_range(flood(a, b, 400), 200, 340);
+	/* counted where it was dropped */
+	assert_false(netns_shows("tc -s qdisc show dev ifb-vdi1n0", "dropped 0,"));
+	assert_ok(netcfg_rates_remove(netcfg, "vdi1n0", &err));
+	assert_ok(netcfg_rates_ensure(netcfg, "vdi2n0", &to, &err));
+	assert_in_range(flood(a, b, 400), 200, 360);
+	assert_false(netns_shows("tc -s qdisc show dev vdi2n0", "dropped 0,"));
+	/* and again at full speed, live */
+	assert_ok(netcfg_rates_remove(netcfg, "vdi2n0", &err));
+	assert_true(flood(a, b, 100) > 1000);
+	close(a);
+	close(b);
+}
+
+/* An ifb device that somebody deleted would leave a redirection that leads nowhere. */
+static void test_mended(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	int a, b;
+	const struct netcfg_rates rates = {{8000000, 20000}, {80000000, 20000}};
+	net_make(netcfg, &a, &b);
+	assert_ok(netcfg_rates_ensure(netcfg, "vdi1n0", &rates, &err));
+	netns_run("ip link del ifb-vdi1n0");
+	expect(netcfg, "vdi1n0", &(struct netcfg_rates){.to_guest = rates.to_guest});
+	assert_ok(netcfg_rates_ensure(netcfg, "vdi1n0", &rates, &err));
+	expect(netcfg, "vdi1n0", &rates);
+	assert_true(flood(a, b, 50) > 20);
+	netns_run("tc qdisc del dev vdi1n0 ingress");
+	netns_run("tc qdisc del dev vdi1n0 root");
+	expect(netcfg, "vdi1n0", &(struct netcfg_rates){0});
+	assert_ok(netcfg_rates_ensure(netcfg, "vdi1n0", &rates, &err));
+	expect(netcfg, "vdi1n0", &rates);
+	close(a);
+	close(b);
+}
+
+static void test_bad_input(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	struct netcfg_rates rates = {{7999, 0}, {0, 0}};
+	assert_err(netcfg_rates_ensure(netcfg, "lo", &rates, &err), ERR_INVALID);
+	rates.to_guest.bits_per_s = NETCFG_RATE_MAX + 1;
+	assert_err(netcfg_rates_ensure(netcfg, "lo", &rates, &err), ERR_INVALID);
+	rates.to_guest = (struct netcfg_rate){8000, 100};
+	assert_err(netcfg_rates_ensure(netcfg, "lo", &rates, &err), ERR_INVALID);
+	assert_err(netcfg_rates_remove(netcfg, "a b", &err), ERR_INVALID);
+	/* two long names have each an ifb device of its own; a stranger's is left alone */
+	assert_ok(netcfg_veth_ensure(netcfg, "abcdefghijklmn1", "abcdefghijklmn2", &err));
+	rates.to_guest = (struct netcfg_rate){0};
+	rates.from_guest = (struct netcfg_rate){8000000, 0};
+	assert_ok(netcfg_rates_ensure(netcfg, "abcdefghijklmn1", &rates, &err));
+	assert_ok(netcfg_rates_ensure(netcfg, "abcdefghijklmn2", &rates, &err));
+	rates.from_guest.burst = 65536;
+	expect(netcfg, "abcdefghijklmn1", &rates);
+	expect(netcfg, "abcdefghijklmn2", &rates);
+	assert_ok(netcfg_veth_ensure(netcfg, "one", "two", &err));
+	netns_run("ip link add ifb-one type bridge");
+	assert_err(netcfg_rates_ensure(netcfg, "one", &rates, &err), ERR_CONFLICT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		netns_test(test_set_change_remove),
+		netns_test(test_a_flood_is_held_to_the_rate),
+		netns_test(test_mended),
+		netns_test(test_bad_input),
+	};
+	netns_require();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
