@@ -129,12 +129,12 @@ static int addresses_set(struct netcfg *netcfg, const char *name, int index,
 	return netcfg_batch_send(netcfg, &batch, name, fine, err);
 }
 
-static void hear_no_routers(const char *name)
+static void ipv6_conf_set(const char *name, const char *what, const char *value)
 {
 	char path[96];
-	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/accept_ra", name);
-	/* without IPv6 there is no such file, and nothing to be heard */
-	if (netcfg_sysctl_write(path, "0", NULL) < 0)
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/%s", name, what);
+	/* without IPv6 there is no such file, and nothing to be set */
+	if (netcfg_sysctl_write(path, value, NULL) < 0)
 		return;
 }
 
@@ -152,8 +152,11 @@ int netcfg_bridge_ensure(struct netcfg *netcfg, const char *name,
 	if (netcfg_batch_send(netcfg, &batch, subject, NULL, err) < 0)
 		return -1;
 	netcfg_ipv6_set(name, wants_ipv6(bridge));
-	if (!bridge->keep_addresses)
-		hear_no_routers(name);
+	if (!bridge->keep_addresses) {
+		ipv6_conf_set(name, "accept_ra", "0");
+		/* guests ask for a router at once: no second of looking for a twin first */
+		ipv6_conf_set(name, "accept_dad", "0");
+	}
 	options_add(&batch, name, bridge);
 	bridge_add(&batch, name, bridge, true);
 	if (netcfg_batch_send(netcfg, &batch, subject, (const int[]){EOPNOTSUPP, EINVAL, 0}, err) <

@@ -204,21 +204,39 @@ static const char bridge_rules[] =
  */
 #define FLOWS "size 262144; flags dynamic,timeout; timeout 1m;"
 
+#define FLOW_SETS(version, address)                                                                \
+	"add set " B " tcp" version " { type ifname . " address " . inet_service . " address       \
+	" . inet_service; " FLOWS " }\n"                                                           \
+	"add set " B " udp" version " { type ifname . " address " . inet_service . " address       \
+	" . inet_service; " FLOWS " }\n"
+
+/* no set has more than five fields: nft before 1.1 cannot list what does, and ends itself trying */
 static const char group_sets[] = "add set " B " grouped { type ifname; }\n" /* clang-format off */
-	SLOT("0") SLOT("1") SLOT("2") SLOT("3") /* clang-format on */
-	"add set " B " flows4 { typeof iifname . meta l4proto . ip saddr . th sport . ip daddr . "
-	"th dport; " FLOWS " }\n"
-	"add set " B " flows6 { typeof iifname . meta l4proto . ip6 saddr . th sport . "
-	"ip6 daddr . th dport; " FLOWS " }\n"
+	SLOT("0") SLOT("1") SLOT("2") SLOT("3")
+	FLOW_SETS("4", "ipv4_addr") FLOW_SETS("6", "ipv6_addr") /* clang-format on */
 	"add set " B " echoes4 { typeof iifname . ip saddr . ip daddr . icmp id; " FLOWS " }\n"
 	"add set " B " echoes6 { typeof iifname . ip6 saddr . ip6 daddr . icmpv6 id; " FLOWS " }\n";
 
-#define OUT4 "iifname . meta l4proto . ip saddr . th sport . ip daddr . th dport"
-#define OUT6 "iifname . meta l4proto . ip6 saddr . th sport . ip6 daddr . th dport"
-#define IN4  "oifname . meta l4proto . ip daddr . th dport . ip saddr . th sport"
-#define IN6  "oifname . meta l4proto . ip6 daddr . th dport . ip6 saddr . th sport"
+#define OUT4 "iifname . ip saddr . th sport . ip daddr . th dport"
+#define OUT6 "iifname . ip6 saddr . th sport . ip6 daddr . th dport"
+#define IN4  "oifname . ip daddr . th dport . ip saddr . th sport"
+#define IN6  "oifname . ip6 daddr . th dport . ip6 saddr . th sport"
 
-#define TCP_UDP "meta l4proto { tcp, udp } "
+/* One of an exchange that was let begin. */
+#define KNOWN(chain, key, version, to)                                                             \
+	"add rule " B " " chain " meta l4proto tcp " key " @tcp" version " goto " to "\n"          \
+	"add rule " B " " chain " meta l4proto udp " key " @udp" version " goto " to "\n"
+
+#define KEEP(chain, type, protocol, version, key, time)                                            \
+	"add rule " B " " chain " ether type " type " meta l4proto " protocol                      \
+	" update @" protocol version " { " key " timeout " time " } accept\n"
+
+#define KEEP_ALL(chain, key4, key6, tcp_time, udp_time)                                            \
+	KEEP(chain, "ip", "tcp", "4", key4, tcp_time)                                              \
+	KEEP(chain, "ip", "udp", "4", key4, udp_time)                                              \
+	KEEP(chain, "ip6", "tcp", "6", key6, tcp_time)                                             \
+	KEEP(chain, "ip6", "udp", "6", key6, udp_time)
+
 #define ICMP_ERRORS                                                                                \
 	"icmp type { destination-unreachable, time-exceeded, parameter-problem } accept\n"
 /* errors, and what the first chains or the far side's own look after: neighbours, multicast */
@@ -229,9 +247,10 @@ static const char group_sets[] = "add set " B " grouped { type ifname; }\n" /* c
 	"mld2-listener-report } accept\n"
 
 /* The first packet of an exchange stands for those after it; a later piece has no ports. */
+/* clang-format off */
 static const char group_rules[] =
 	"add rule " B " out4 ip frag-off & 0x1fff != 0 accept\n"
-	"add rule " B " out4 " TCP_UDP OUT4 " @flows4 goto known-out\n"
+	KNOWN("out4", OUT4, "4", "known-out")
 	"add rule " B " out4 icmp type echo-reply iifname . ip saddr . ip daddr . icmp id "
 	"@echoes4 accept\n"
 	"add rule " B " out4 " ICMP_ERRORS "add rule " B " out4 ip protocol igmp accept\n"
@@ -239,7 +258,7 @@ static const char group_rules[] =
 	"add rule " B " out4 goto group-out\n"
 
 	"add rule " B " out6 frag frag-off != 0 accept\n"
-	"add rule " B " out6 " TCP_UDP OUT6 " @flows6 goto known-out\n"
+	KNOWN("out6", OUT6, "6", "known-out")
 	"add rule " B " out6 icmpv6 type echo-reply iifname . ip6 saddr . ip6 daddr . icmpv6 id "
 	"@echoes6 accept\n"
 	"add rule " B " out6 " ICMPV6_FREE "add rule " B
@@ -247,7 +266,7 @@ static const char group_rules[] =
 	"add rule " B " out6 goto group-out\n"
 
 	"add rule " B " in4 ip frag-off & 0x1fff != 0 accept\n"
-	"add rule " B " in4 " TCP_UDP IN4 " @flows4 goto known-in\n"
+	KNOWN("in4", IN4, "4", "known-in")
 	"add rule " B " in4 icmp type echo-reply oifname . ip daddr . ip saddr . icmp id "
 	"@echoes4 accept\n"
 	"add rule " B " in4 " ICMP_ERRORS "add rule " B " in4 ip protocol igmp accept\n"
@@ -255,7 +274,7 @@ static const char group_rules[] =
 	"add rule " B " in4 goto group-in\n"
 
 	"add rule " B " in6 frag frag-off != 0 accept\n"
-	"add rule " B " in6 " TCP_UDP IN6 " @flows6 goto known-in\n"
+	KNOWN("in6", IN6, "6", "known-in")
 	"add rule " B " in6 icmpv6 type echo-reply oifname . ip6 daddr . ip6 saddr . icmpv6 id "
 	"@echoes6 accept\n"
 	"add rule " B " in6 " ICMPV6_FREE "add rule " B " in6 udp sport 547 udp dport 546 accept\n"
@@ -263,44 +282,30 @@ static const char group_rules[] =
 
 	/* an exchange that goes on is kept; one that ends is left to be forgotten */
 	"add rule " B " known-out tcp flags & (syn | fin | rst) != 0 accept\n"
-	"add rule " B " known-out ether type ip meta l4proto tcp update @flows4 { " OUT4
-	" timeout 4h } accept\n"
-	"add rule " B " known-out ether type ip meta l4proto udp update @flows4 { " OUT4
-	" timeout 3m } accept\n"
-	"add rule " B " known-out ether type ip6 meta l4proto tcp update @flows6 { " OUT6
-	" timeout 4h } accept\n"
-	"add rule " B " known-out ether type ip6 meta l4proto udp update @flows6 { " OUT6
-	" timeout 3m } accept\n"
+	KEEP_ALL("known-out", OUT4, OUT6, "4h", "3m")
 	"add rule " B " known-out accept\n"
 	"add rule " B " known-in tcp flags & (syn | fin | rst) != 0 accept\n"
-	"add rule " B " known-in ether type ip meta l4proto tcp update @flows4 { " IN4
-	" timeout 4h } accept\n"
-	"add rule " B " known-in ether type ip meta l4proto udp update @flows4 { " IN4
-	" timeout 3m } accept\n"
-	"add rule " B " known-in ether type ip6 meta l4proto tcp update @flows6 { " IN6
-	" timeout 4h } accept\n"
-	"add rule " B " known-in ether type ip6 meta l4proto udp update @flows6 { " IN6
-	" timeout 3m } accept\n"
-	"add rule " B " known-in accept\n" /* clang-format off */
+	KEEP_ALL("known-in", IN4, IN6, "4h", "3m")
+	"add rule " B " known-in accept\n"
 
-	SLOT_RULES("0") SLOT_RULES("1") SLOT_RULES("2") SLOT_RULES("3") /* clang-format on */
+	SLOT_RULES("0") SLOT_RULES("1") SLOT_RULES("2") SLOT_RULES("3")
 	"add rule " B " group-out goto begin-out\n"
 	"add rule " B " group-in goto begin-in\n"
 
-	"add rule " B " begin-out ether type ip " TCP_UDP "update @flows4 { " OUT4 " } accept\n"
-	"add rule " B " begin-out ether type ip6 " TCP_UDP "update @flows6 { " OUT6 " } accept\n"
+	KEEP_ALL("begin-out", OUT4, OUT6, "1m", "1m")
 	"add rule " B " begin-out icmp type echo-request update @echoes4 { "
 	"iifname . ip saddr . ip daddr . icmp id } accept\n"
 	"add rule " B " begin-out icmpv6 type echo-request update @echoes6 { "
 	"iifname . ip6 saddr . ip6 daddr . icmpv6 id } accept\n"
 	"add rule " B " begin-out accept\n"
-	"add rule " B " begin-in ether type ip " TCP_UDP "update @flows4 { " IN4 " } accept\n"
-	"add rule " B " begin-in ether type ip6 " TCP_UDP "update @flows6 { " IN6 " } accept\n"
+	KEEP_ALL("begin-in", IN4, IN6, "1m", "1m")
 	"add rule " B " begin-in icmp type echo-request update @echoes4 { "
 	"oifname . ip daddr . ip saddr . icmp id } accept\n"
 	"add rule " B " begin-in icmpv6 type echo-request update @echoes6 { "
 	"oifname . ip6 daddr . ip6 saddr . icmpv6 id } accept\n"
 	"add rule " B " begin-in accept\n";
+
+/* clang-format on */
 
 /* Before ebtables' DNAT, and before br_netfilter lets the host's own rules see the packet. */
 static const char bridge_hooks[] =
