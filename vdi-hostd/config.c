@@ -52,6 +52,9 @@ static const struct key keys[] = {
 	INT("desktops", memory_reserve_mib, 0, 1 << 24),
 	INT("desktops", start_timeout_s, 1, 3600),
 	INT("desktops", stop_timeout_s, 1, 3600),
+	INT("store", space_low_percent, 0, 90),
+	INT("store", space_critical_percent, 0, 90),
+	INT("store", space_critical_mib, 0, 1 << 24),
 	TEXT("network", dnsmasq_binary, TYPE_PATH),
 	TEXT("spice", spice_listen, TYPE_ADDRESS),
 	INT("spice", spice_port, 0, 65535),
@@ -260,6 +263,9 @@ static int check_whole(const struct config *config, struct err *err)
 				     "tool_uid lies in the desktops' range, uid_base to uid_base + "
 				     "%d",
 				     PRIV_SLOT_MAX);
+	if (config->space_critical_percent > config->space_low_percent)
+		return err_set_field(err, "space_critical_percent",
+				     "space_critical_percent is more than space_low_percent");
 	return 0;
 }
 
@@ -370,6 +376,9 @@ int config_defaults(struct config *ret, bool rootless, struct err *err)
 	config.uid_base = CONFIG_UID_BASE;
 	config.tool_uid = CONFIG_UID_BASE;
 	config.memory_reserve_mib = 512;
+	config.space_low_percent = 10;
+	config.space_critical_percent = 5;
+	config.space_critical_mib = 1024;
 	config.start_timeout_s = 30;
 	config.stop_timeout_s = 60;
 	config.spice_port = 5900;

@@ -30,6 +30,8 @@ struct config {
 	/* [desktops] */
 	int64_t memory_reserve_mib; /* kept free for the host */
 	int64_t stop_timeout_s, start_timeout_s;
+	/* [store] */
+	int64_t space_low_percent, space_critical_percent, space_critical_mib;
 	/* [network] */
 	char dnsmasq_binary[128];
 	/* [spice] */

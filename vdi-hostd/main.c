@@ -363,6 +363,12 @@ static int assemble(struct daemon *daemon, const struct priv_config *priv_config
 	    broker_new(&daemon->loop, host->desktops, &broker, &host->broker, err) < 0)
 		return -1;
 	daemon->info.spice_port = broker_port(host->broker);
+	const struct images_space_limits limits = {
+		.low_percent = config->space_low_percent,
+		.critical_percent = config->space_critical_percent,
+		.critical_mib = config->space_critical_mib,
+	};
+	images_space_watch(host->images, &limits);
 	networks_hosts_source(host->networks, desktops_each_address, host->desktops);
 	networks_taps_source(host->networks, desktops_each_tap, host->desktops);
 	return 0;

@@ -434,3 +434,23 @@ def test_second_daemon_is_refused(world):
     assert second.returncode != 0
     assert second.stderr
     assert world.call("host.ping") is not None
+
+
+def test_data_disk(world):
+    """Two disks, each with what was written to it; also after another start."""
+    ada = world.create_desktop("two-disks", "lan", data_disk_gib=2)
+    assert ada["data_disk_bytes"] == 2 << 30 and ada["work"] is None
+    for start in range(2):
+        ip = world.call("desktop.start", desktop="two-disks")["ip"]
+        vdi.guest_wait(ip)
+        if start == 0:
+            assert vdi.guest_do(ip, "write 9 on the system disk", "kwrite 9 on the data disk",
+                                "kwrite 4194303 at its end", "sync", "ksync") == ["ok"] * 5
+            assert vdi.guest_do(ip, "kwrite 4194304 behind it").startswith("error")
+        assert vdi.guest_do(ip, "read 9", "kread 9", "kread 4194303") == [
+            "on the system disk", "on the data disk", "at its end"]
+        world.call("desktop.stop", desktop="two-disks", mode="force")
+    overlays = world.state / "overlays"
+    assert len(list(overlays.glob(f"{ada['id']}-*.qcow2"))) == 2
+    world.call("desktop.delete", desktop="two-disks")
+    assert not list(overlays.glob(f"{ada['id']}-*"))

@@ -14,8 +14,8 @@ SIZE_MIB = 96
 class FullDisk:
     """A daemon whose state folder is a file system of its own."""
 
-    def __init__(self, binary):
-        self.daemon = vdi.Daemon(binary)
+    def __init__(self, binary, settings=None):
+        self.daemon = vdi.Daemon(binary, settings)
         self.state = self.daemon.state
         self.state.mkdir(mode=0o700)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m,mode=0700", "tmpfs",

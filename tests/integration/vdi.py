@@ -201,7 +201,10 @@ class Daemon:
         self.socket = self.runtime / "control.sock"
         self.log = self.root / "daemon.log"
         self.settings = {"qemu": {"accel": "tcg"}, "spice": {"spice_port": "0"},
-                         "desktops": {"memory_reserve_mib": "0"}}
+                         "desktops": {"memory_reserve_mib": "0"},
+                         # the room on this host's disk is no matter
+                         "store": {"space_low_percent": "0", "space_critical_percent": "0",
+                                   "space_critical_mib": "0"}}
         for section, keys in (settings or {}).items():
             self.settings.setdefault(section, {}).update(keys)
         self.process = None

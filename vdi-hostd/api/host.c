@@ -77,6 +77,8 @@ static const struct json_field stats_fields[] = {
 	{"memory_available_bytes", JSON_FIELD_INT, .doc = "of it not in use"},
 	{"store_total_bytes", JSON_FIELD_INT, .doc = "size of the disk of the image store"},
 	{"store_free_bytes", JSON_FIELD_INT, .doc = "of it free"},
+	{"store_level", JSON_FIELD_STRING,
+	 .doc = "ok, low, or critical: then no desktop is started and nothing is imported"},
 	{"daemon_memory_bytes", JSON_FIELD_INT, .doc = "memory that this daemon holds"},
 	{"desktops", JSON_FIELD_INT, .doc = "how many there are"},
 	{"desktops_running", JSON_FIELD_INT, .doc = "and how many of them run"},
@@ -113,16 +115,18 @@ static struct api_token host_stats(struct api_call *call, const void *data)
 	    proc_stat_read(getpid(), &self, &err) < 0)
 		return api_fail(call, &err);
 	desktops_each(host->desktops, count_running, &running);
-	return api_reply(
-		call,
-		json_pack("{s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "cpus",
-			  (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "load_1m", load[0],
-			  "memory_total_bytes", (json_int_t)meminfo_bytes(text, "MemTotal"),
-			  "memory_available_bytes", (json_int_t)meminfo_bytes(text, "MemAvailable"),
-			  "store_total_bytes", (json_int_t)disk_total, "store_free_bytes",
-			  (json_int_t)disk_free, "daemon_memory_bytes", (json_int_t)self.rss_bytes,
-			  "desktops", (json_int_t)desktops_count(host->desktops),
-			  "desktops_running", (json_int_t)running));
+	return api_reply(call, json_pack("{s:I, s:f, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I}",
+					 "cpus", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN),
+					 "load_1m", load[0], "memory_total_bytes",
+					 (json_int_t)meminfo_bytes(text, "MemTotal"),
+					 "memory_available_bytes",
+					 (json_int_t)meminfo_bytes(text, "MemAvailable"),
+					 "store_total_bytes", (json_int_t)disk_total,
+					 "store_free_bytes", (json_int_t)disk_free, "store_level",
+					 images_space_names[images_space(host->images)],
+					 "daemon_memory_bytes", (json_int_t)self.rss_bytes,
+					 "desktops", (json_int_t)desktops_count(host->desktops),
+					 "desktops_running", (json_int_t)running));
 }
 
 const struct api_method api_host_methods[] = {

@@ -8,7 +8,7 @@
 	" ip, owner, profile, autostart, restart, wanted, op, failed, state_reason, pid,"          \
 	" start_time, boot_id, started_at, created_at, data_bytes, data_file, disposable,"         \
 	" snapshot_id, iso_id, boot, next_image_id, previous_image_id, previous_bytes,"            \
-	" previous_file"
+	" previous_file, held"
 
 static void bind(sqlite3_stmt *stmt, const struct db_desktop *row)
 {
@@ -46,6 +46,7 @@ static void bind(sqlite3_stmt *stmt, const struct db_desktop *row)
 	db_bind_ref(stmt, 32, row->previous_image_id);
 	db_bind_int(stmt, 33, row->previous.bytes);
 	db_bind_ref(stmt, 34, row->previous.file);
+	db_bind_int(stmt, 35, row->held);
 }
 
 struct text_column {
@@ -108,6 +109,7 @@ static int read_row(sqlite3_stmt *stmt, struct db_desktop *ret, struct err *err)
 	ret->disposable = sqlite3_column_int(stmt, 26) != 0;
 	ret->boot = (enum db_desktop_boot)boot;
 	ret->previous.bytes = sqlite3_column_int64(stmt, 32);
+	ret->held = sqlite3_column_int(stmt, 34) != 0;
 	return 0;
 }
 
@@ -118,7 +120,7 @@ int db_desktop_insert(struct db *db, const struct db_desktop *row, struct err *e
 		       "INSERT INTO desktop (" COLUMNS
 		       ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,"
 		       " ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29,"
-		       " ?30, ?31, ?32, ?33, ?34)",
+		       " ?30, ?31, ?32, ?33, ?34, ?35)",
 		       &stmt, err) < 0)
 		return -1;
 	bind(stmt, row);
@@ -137,7 +139,7 @@ int db_desktop_update(struct db *db, const struct db_desktop *row, struct err *e
 		    " start_time = ?21, boot_id = ?22, started_at = ?23, created_at = ?24,"
 		    " data_bytes = ?25, data_file = ?26, disposable = ?27, snapshot_id = ?28,"
 		    " iso_id = ?29, boot = ?30, next_image_id = ?31, previous_image_id = ?32,"
-		    " previous_bytes = ?33, previous_file = ?34"
+		    " previous_bytes = ?33, previous_file = ?34, held = ?35"
 		    " WHERE id = ?1",
 		    &stmt, err) < 0)
 		return -1;

@@ -62,6 +62,7 @@ struct db_desktop {
 	uint64_t start_time;
 	char boot_id[STR_UUID_LEN + 1];
 	int64_t started_at, created_at;
+	bool held; /* paused by a full store, and then on purpose: it does not go on by itself */
 };
 
 int db_desktop_insert(struct db *db, const struct db_desktop *row, struct err *err) warn_unused;

@@ -176,6 +176,9 @@ static const char *const migrations[] = {
 	" position INTEGER NOT NULL, group_id TEXT NOT NULL REFERENCES firewall_group (id),"
 	" PRIMARY KEY (network_id, position), UNIQUE (network_id, group_id)) STRICT, WITHOUT ROWID;"
 	"CREATE INDEX network_firewall_group ON network_firewall (group_id);",
+
+	/* 4: a pause that is not undone when there is room again */
+	"ALTER TABLE desktop ADD COLUMN held INTEGER NOT NULL DEFAULT 0;",
 };
 
 #define NEWEST ((int)ARRAY_LEN(migrations))

@@ -48,7 +48,11 @@ static int64_t promised_mib(struct desktops *all)
 int desktop_admit(struct desktop *desktop, struct err *err)
 {
 	struct desktops *all = desktop->all;
+	char what[STR_NAME_MAX + 64];
 	int64_t available;
+	snprintf(what, sizeof(what), "desktop '%s' cannot be started", desktop->row.name);
+	if (images_space_check(all->env.images, what, err) < 0)
+		return -1;
 	if (memory_available_mib(&available, err) < 0)
 		return -1;
 	/* its own promise is counted: it is starting */

@@ -87,6 +87,7 @@ void desktops_free(struct desktops *all)
 	if (!all)
 		return;
 	all->closing = true;
+	desktop_timer_stop(&all->room);
 	struct desktop *desktop, *next;
 	struct err err;
 	err_set(&err, ERR_CANCELLED,

@@ -62,14 +62,15 @@ void desktop_take_status(struct desktop *desktop, json_t *status)
 {
 	const char *name = json_string_value(json_object_get(status, "status"));
 	desktop->disk_error = (struct err){0};
-	if (json_is_true(json_object_get(status, "running")))
+	if (json_is_true(json_object_get(status, "running"))) {
 		desktop_set_state(desktop, DESKTOP_RUNNING, "");
-	else if (name && strcmp(name, "io-error") == 0)
+	} else if (name && strcmp(name, "io-error") == 0 && !desktop->row.held) {
 		desktop_set_state(desktop, DESKTOP_PAUSED,
-				  "paused: the disk reported an error, or the image store is full; "
-				  "make room, then resume");
-	else
+				  "paused: the disk reported an error; resume tries it again");
+		desktop_room_ask(desktop);
+	} else {
 		desktop_set_state(desktop, DESKTOP_PAUSED, "");
+	}
 }
 
 static void on_reconnect_status(void *data, json_t *result, const struct err *err)
@@ -145,8 +146,7 @@ static void on_io_error(struct desktop *desktop, json_t *data)
 	bool full = json_is_true(json_object_get(data, "nospace"));
 	const char *why = json_string_value(json_object_get(data, "reason"));
 	if (full)
-		err_set(&desktop->disk_error, ERR_LIMIT,
-			"paused: the image store is full; make room, then resume");
+		err_set(&desktop->disk_error, ERR_LIMIT, DESKTOP_FULL);
 	else
 		err_set(&desktop->disk_error, ERR_IO,
 			"paused: the disk reported '%.100s'; resume tries it again",
@@ -154,6 +154,8 @@ static void on_io_error(struct desktop *desktop, json_t *data)
 	/* the end of a start looks at it; a stop goes on whatever the disk does */
 	if (desktop->state == DESKTOP_RUNNING || desktop->state == DESKTOP_PAUSED)
 		desktop_set_state(desktop, DESKTOP_PAUSED, desktop->disk_error.msg);
+	if (full)
+		desktop_room_wait(desktop);
 }
 
 static void on_event(struct qmp *qmp, void *owner, const char *name, json_t *data)

@@ -59,6 +59,8 @@ struct desktop {
 	int wait_status;
 	bool guest_ended;                       /* the guest shut itself down */
 	struct err disk_error;                  /* why its disk paused it; empty while it runs */
+	uint64_t room_from;                     /* loop time: it does not go on before */
+	unsigned int room_tries;                /* in a row that ended in the same pause */
 	void (*ended)(struct desktop *desktop); /* who waits for its end instead of on_end() */
 
 	struct logs *logs;
@@ -75,6 +77,7 @@ struct desktop {
 struct desktops {
 	struct desktops_env env;
 	struct desktop *by_id, *by_name;
+	uv_timer_t *room; /* while a desktop waits for room in the store */
 	char boot_id[STR_UUID_LEN + 1];
 	struct desktop_keeper keeper;
 	bool closing;
@@ -189,6 +192,16 @@ void desktop_retry_stop(struct desktop *desktop);
 /** desktop_timer_start(), desktop_timer_stop() - of a desktop; once */
 void desktop_timer_start(struct desktop *desktop, uv_timer_t **timer, uint64_t ms, uv_timer_cb cb);
 void desktop_timer_stop(uv_timer_t **timer);
+
+/* room.c: desktops that a full store has paused */
+#define DESKTOP_FULL "paused: the image store is full; with room in it, it goes on by itself"
+/** desktop_room_wait() - it is paused for that; resume it once there is room */
+void desktop_room_wait(struct desktop *desktop);
+/** desktop_room_ask() - it met an error before this daemon's time: was it that? */
+void desktop_room_ask(struct desktop *desktop);
+bool desktop_waits_for_room(const struct desktop *desktop);
+/** desktop_hold() - a pause on purpose, or its end; made to last */
+void desktop_hold(struct desktop *desktop, bool held);
 
 /* spec.c, admission.c */
 int desktop_spec_build(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *ret_n,

@@ -45,9 +45,11 @@ static void on_paused(void *data, json_t *result, const struct err *err)
 
 void desktop_pause(struct desktop *desktop, desktop_cb cb, void *data)
 {
-	if (desktop->state == DESKTOP_PAUSED && !desktop->done)
+	if (desktop->state == DESKTOP_PAUSED && !desktop->done) {
+		if (desktop_waits_for_room(desktop))
+			desktop_hold(desktop, true);
 		cb(data, desktop, NULL);
-	else if (desktop->state != DESKTOP_RUNNING && !desktop->done)
+	} else if (desktop->state != DESKTOP_RUNNING && !desktop->done)
 		refuse(desktop, "paused", cb, data);
 	else if (begin(desktop, "paused", cb, data))
 		qmp_execute(desktop->qmp, "stop", NULL, 0, on_paused, desktop);
@@ -63,6 +65,7 @@ static void on_resumed(void *data, json_t *result, const struct err *err)
 	if (!err && again.code) {
 		desktop_set_state(desktop, DESKTOP_PAUSED, again.msg);
 		err = &again;
+		desktop_room_wait(desktop);
 	} else if (!err) {
 		desktop_set_state(desktop, DESKTOP_RUNNING, "");
 	}
@@ -75,8 +78,10 @@ void desktop_resume(struct desktop *desktop, desktop_cb cb, void *data)
 		cb(data, desktop, NULL);
 	else if (desktop->state != DESKTOP_PAUSED && !desktop->done)
 		refuse(desktop, "resumed", cb, data);
-	else if (begin(desktop, "resumed", cb, data))
+	else if (begin(desktop, "resumed", cb, data)) {
+		desktop_hold(desktop, false);
 		qmp_execute(desktop->qmp, "cont", NULL, 0, on_resumed, desktop);
+	}
 }
 
 static void on_reset(void *data, json_t *result, const struct err *err)

@@ -320,6 +320,8 @@ static void on_started(void *ctx, const struct err *err)
 		/* the guest's first write may have found the disk full */
 		if (desktop->disk_error.code)
 			desktop_set_state(desktop, DESKTOP_PAUSED, desktop->disk_error.msg);
+		if (desktop_waits_for_room(desktop))
+			desktop_room_wait(desktop);
 		desktop_end(desktop, NULL);
 		return;
 	}

@@ -101,6 +101,7 @@ void desktop_cleanup(struct desktop *desktop, struct err *err)
 	desktop->row.pid = 0;
 	desktop->row.start_time = 0;
 	desktop->row.boot_id[0] = '\0';
+	desktop->row.held = false;
 	desktop->park = PARK_NONE;
 	if (desktop_save(desktop, err) < 0)
 		log_err("desktop %s: %s", desktop->row.name, err->msg);

@@ -145,6 +145,7 @@ void images_free(struct images *images)
 {
 	if (!images)
 		return;
+	images_space_unwatch(images);
 	imports_cancel(images);
 	isos_cancel(images);
 	images->closing = true;

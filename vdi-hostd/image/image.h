@@ -134,3 +134,36 @@ int images_open(struct images *images, const struct db_image *image, struct imag
 /** images_disk_free() - bytes free in the store */
 int images_disk_free(struct images *images, int64_t *ret_free, int64_t *ret_total,
 		     struct err *err) warn_unused;
+
+/* How much room the store has: nothing new is begun when it is critical. */
+enum images_space { IMAGES_SPACE_OK, IMAGES_SPACE_LOW, IMAGES_SPACE_CRITICAL };
+extern const char *const images_space_names[]; /* ends with NULL */
+
+/**
+ * struct images_space_limits - what is to stay free; all 0: no limits
+ * @low_percent, @critical_percent: of the store's file system
+ * @critical_mib: and so much in any case; twice that is low
+ */
+struct images_space_limits {
+	int64_t low_percent, critical_percent, critical_mib;
+};
+
+/**
+ * images_space_watch() - look now and then; each change of the level is an event of topic `host`:
+ * space_low, space_critical, space_ok
+ * Without it nothing is ever refused.
+ */
+void images_space_watch(struct images *images, const struct images_space_limits *limits);
+/** images_space() - the level now */
+enum images_space images_space(struct images *images);
+/** images_space_level() - that of so much room; @was: the one before */
+enum images_space images_space_level(const struct images_space_limits *limits,
+				     enum images_space was, int64_t free_bytes, int64_t total);
+
+/**
+ * images_space_check() - may something that fills the store be begun?
+ * @what: what cannot be done, for the message: "desktop 'ada' cannot be started"
+ *
+ * Errors: ERR_LIMIT while the room is critical.
+ */
+int images_space_check(struct images *images, const char *what, struct err *err) warn_unused;

@@ -267,6 +267,7 @@ int images_import(struct images *images, const struct image_import *wanted, cons
 	import->passed = wanted->fd;
 	import->copy = import->target = -1;
 	if (fill_import(import, wanted, err) < 0 ||
+	    images_space_check(images, "nothing can be imported", err) < 0 ||
 	    job_start(images->jobs, "image.import", import->row.id, "bytes", cancel, import,
 		      &import->job, err) < 0) {
 		import_free(import);

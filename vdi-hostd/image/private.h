@@ -7,6 +7,7 @@
 struct import;
 struct iso;
 struct iso_run;
+struct space;
 
 /* struct image - a row, as the database has it */
 struct image {
@@ -24,7 +25,8 @@ struct images {
 	struct import *imports;
 	struct iso *isos;
 	struct iso_run *iso_runs;
-	size_t holds; /* of others, who are still at work on files of the store */
+	size_t holds;        /* of others, who are still at work on files of the store */
+	struct space *space; /* NULL: nobody watches it */
 	bool closing;
 };
 
@@ -40,6 +42,9 @@ int images_refuse_importing(const struct db_image *row, struct err *err) warn_un
 
 /** images_release() - free everything once closing and nothing is under way */
 void images_release(struct images *images);
+
+/** images_space_unwatch() - before the end */
+void images_space_unwatch(struct images *images);
 
 /** imports_cancel() - end all that run; their jobs are settled in this call */
 void imports_cancel(struct images *images);

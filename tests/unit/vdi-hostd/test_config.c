@@ -92,6 +92,10 @@ static void test_all_keys(void **state)
 			   "memory_reserve_mib = 0\n"
 			   "start_timeout_s = 5\n"
 			   "stop_timeout_s = 6\n"
+			   "[store]\n"
+			   "space_low_percent = 90\n"
+			   "space_critical_percent = 89\n"
+			   "space_critical_mib = 88\n"
 			   "[network]\n"
 			   "dnsmasq_binary = /a/dnsmasq\n"
 			   "[spice]\n"
@@ -115,6 +119,9 @@ static void test_all_keys(void **state)
 	assert_int_equal(config.memory_reserve_mib, 0);
 	assert_int_equal(config.start_timeout_s, 5);
 	assert_int_equal(config.stop_timeout_s, 6);
+	assert_int_equal(config.space_low_percent, 90);
+	assert_int_equal(config.space_critical_percent, 89);
+	assert_int_equal(config.space_critical_mib, 88);
 	assert_string_equal(config.dnsmasq_binary, "/a/dnsmasq");
 	assert_string_equal(config.spice_listen, "::1");
 	assert_int_equal(config.spice_port, 65535);
@@ -165,6 +172,8 @@ static void test_refused(void **state)
 		 "test.conf:2: uid_base must be a number from 1 to 2147418112"},
 		{"[qemu]\nuid_base = 300000\ntool_uid = 300001\n",
 		 "test.conf: tool_uid lies in the desktops' range, uid_base to uid_base + 65535"},
+		{"[store]\nspace_low_percent = 4\n",
+		 "test.conf: space_critical_percent is more than space_low_percent"},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct config config = defaults(), before = config;

@@ -67,6 +67,7 @@ struct bench {
 	bool hangs, quits;      /* hangs: it does not even heed `quit` */
 	bool disk_is_full;      /* who runs is paused at once */
 	bool tray_locked;
+	const char *io_status; /* after an error of the disk: failed, nospace */
 	int fdset_fd, removed_fds;
 	const char *picture;
 	size_t picture_len;
@@ -75,6 +76,8 @@ struct bench {
 	/* images and networks */
 	bool fail_overlay, fail_overlay_delete, fail_chain, fail_hosts, fail_disc;
 	int overlays, hosts_changes;
+	int64_t room;  /* bytes free in the store */
+	bool no_space; /* too few to begin anything */
 
 	/* the end of operations */
 	int ends;

@@ -99,7 +99,9 @@ static const char *result_of(struct bench *bench, const char *command)
 	snprintf(text, sizeof(text), "{}");
 	if (strcmp(command, "query-status") == 0)
 		snprintf(text, sizeof(text), "{\"running\": %s}",
-			 bench->guest_runs ? "true" : "false");
+			 bench->guest_runs  ? "true"
+			 : bench->io_status ? "false, \"status\": \"io-error\""
+					    : "false");
 	else if (strcmp(command, "query-uuid") == 0)
 		snprintf(text, sizeof(text), "{\"UUID\": \"%s\"}", bench->id);
 	else if (strcmp(command, "add-fd") == 0)
@@ -110,7 +112,9 @@ static const char *result_of(struct bench *bench, const char *command)
 			 "\"medium0-file\", \"file\": \"/dev/fdset/7\"}]");
 	else if (strcmp(command, "query-block") == 0)
 		snprintf(text, sizeof(text),
-			 "[{\"qdev\": \"disk0\"}, {\"qdev\": \"cdrom0\", \"tray_open\": %s}]",
+			 "[{\"qdev\": \"disk0\", \"io-status\": \"%s\"}, {\"qdev\": \"cdrom0\", "
+			 "\"tray_open\": %s}]",
+			 bench->io_status ? bench->io_status : "ok",
 			 bench->tray_locked ? "false" : "true");
 	else if (strcmp(command, "remove-fd") == 0)
 		bench->removed_fds++;
