@@ -146,7 +146,8 @@ int store_delete(struct store *store, enum store_folder folder, const char *file
 			return 0;
 		return file_err(err, "remove", folder, file);
 	}
-	return folder == STORE_TMP ? 0 : sync_folder(store, folder, err);
+	return folder == STORE_TMP || folder == STORE_OVERLAYS ? 0
+							       : sync_folder(store, folder, err);
 }
 
 int store_has(struct store *store, enum store_folder folder, const char *file, bool *ret,
@@ -215,17 +216,42 @@ void store_backing_name(enum store_folder folder, const char *file, char ret[160
 	snprintf(ret, 160, "../%s/%.128s", folder_names[folder], file);
 }
 
-static int write_overlay(struct store *store, const char *tmp, uint64_t virtual_size,
-			 const char *backing, struct err *err)
+/*
+ * Name a finished file, by one commit of the file system's journal in place of two. What was
+ * written is on the disk before the name is there, so that the name never shows less; the sync of
+ * the file takes its new name along (ext4, XFS and btrfs commit or log both together).
+ */
+static int name_overlay(struct store *store, int fd, const char *tmp, const char *file,
+			struct err *err)
+{
+	const unsigned int now =
+		SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+
+	/* not every file system can; then the first sync is a whole one */
+	if (sync_file_range(fd, 0, 0, now) < 0 && fdatasync(fd) < 0)
+		return err_set_sys(err, err_from_errno(errno), errno, "cannot write the overlay");
+	/* a link never replaces what is there */
+	if (linkat(store->fds[STORE_TMP], tmp, store->fds[STORE_OVERLAYS], file, 0) < 0)
+		return file_err(err, "make", STORE_OVERLAYS, file);
+	if (unlinkat(store->fds[STORE_TMP], tmp, 0) < 0)
+		file_err(err, "remove", STORE_TMP, tmp);
+	else if (fsync(fd) < 0)
+		err_set_sys(err, err_from_errno(errno), errno, "cannot sync the overlay");
+	else
+		return 0;
+	unlinkat(store->fds[STORE_OVERLAYS], file, 0);
+	return -1;
+}
+
+static int write_overlay(struct store *store, const char *tmp, const char *file,
+			 uint64_t virtual_size, const char *backing, struct err *err)
 {
 	_cleanup_close_ int fd = -1;
 
 	if (store_create_tmp(store, tmp, 0600, &fd, err) < 0 ||
-	    qcow2_write(fd, virtual_size, backing, backing ? "qcow2" : NULL, err) < 0)
+	    qcow2_write(fd, virtual_size, backing, backing ? "qcow2" : NULL, err) < 0 ||
+	    name_overlay(store, fd, tmp, file, err) < 0)
 		return -1;
-	/* size and blocks are part of what fdatasync(2) makes durable */
-	if (fdatasync(fd) < 0)
-		return err_set_sys(err, err_from_errno(errno), errno, "cannot sync the overlay");
 	return 0;
 }
 
@@ -267,8 +293,7 @@ int store_create_overlay(struct store *store, const char *file, enum store_folde
 	if (backing)
 		store_backing_name(folder, backing, name);
 	str_random_hex(tmp + strlen(tmp), 8);
-	if (write_overlay(store, tmp, virtual_size, backing ? name : NULL, err) < 0 ||
-	    store_move(store, STORE_TMP, tmp, STORE_OVERLAYS, file, err) < 0) {
+	if (write_overlay(store, tmp, file, virtual_size, backing ? name : NULL, err) < 0) {
 		if (unlinkat(store->fds[STORE_TMP], tmp, 0) < 0 && errno != ENOENT)
 			err_prefix(err, "and tmp/%s stays behind", tmp);
 		return -1;

@@ -45,7 +45,12 @@ int store_create_tmp(struct store *store, const char *file, unsigned int mode, i
 int store_move(struct store *store, enum store_folder from, const char *file, enum store_folder to,
 	       const char *to_file, struct err *err) warn_unused;
 
-/** store_delete() - remove a file; one that is not there is no error */
+/**
+ * store_delete() - remove a file; one that is not there is no error
+ *
+ * Durable on return but in overlays/ and tmp/: one that a power cut brings back is a file that no
+ * row names.
+ */
 int store_delete(struct store *store, enum store_folder folder, const char *file,
 		 struct err *err) warn_unused;
 
