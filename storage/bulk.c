@@ -17,6 +17,8 @@
 
 struct bulk {
 	uv_work_t work;
+	uv_timer_t *pause; /* where it is throttled */
+	uint64_t pause_ms;
 	int (*piece)(struct bulk *bulk, struct err *err);
 	const struct bulk_ops *ops;
 	void *data;
@@ -169,6 +171,31 @@ static void run_piece(uv_work_t *work)
 		bulk->finished = true;
 }
 
+static void free_timer(uv_handle_t *timer)
+{
+	free(timer);
+}
+
+static void piece_done(uv_work_t *work, int status);
+
+static void on_paused(uv_timer_t *timer)
+{
+	struct bulk *bulk = timer->data;
+
+	uv_queue_work(timer->loop, &bulk->work, run_piece, piece_done);
+}
+
+static void next_piece(struct bulk *bulk)
+{
+	if (!bulk->pause) {
+		uv_queue_work(bulk->work.loop, &bulk->work, run_piece, piece_done);
+		return;
+	}
+	/* what was read once a week is not what others want kept in memory */
+	(void)!posix_fadvise(bulk->from, 0, 0, POSIX_FADV_DONTNEED);
+	uv_timer_start(bulk->pause, on_paused, bulk->cancelled ? 0 : bulk->pause_ms, 0);
+}
+
 static void piece_done(uv_work_t *work, int status)
 {
 	struct bulk *bulk = work->data;
@@ -179,9 +206,11 @@ static void piece_done(uv_work_t *work, int status)
 		if (bulk->ops->progress)
 			bulk->ops->progress(bulk->data, bulk->at, bulk->total);
 		/* the callback above may have cancelled; the next piece then ends it */
-		uv_queue_work(work->loop, work, run_piece, piece_done);
+		next_piece(bulk);
 		return;
 	}
+	if (bulk->pause)
+		uv_close((uv_handle_t *)bulk->pause, free_timer);
 	digest_free(bulk->digest);
 	free(bulk->buffer);
 	bool failed = bulk->err.code != 0;
@@ -229,7 +258,20 @@ struct bulk *bulk_sync(uv_loop_t *loop, int fd, unsigned int mode, const struct 
 	return queue(loop, bulk);
 }
 
+void bulk_throttle(struct bulk *bulk, uint64_t pause_ms)
+{
+	bulk->pause_ms = pause_ms;
+	if (bulk->pause)
+		return;
+	bulk->pause = mem_new(uv_timer_t);
+	uv_timer_init(bulk->work.loop, bulk->pause);
+	bulk->pause->data = bulk;
+}
+
 void bulk_cancel(struct bulk *bulk)
 {
 	bulk->cancelled = true;
+	/* one that rests ends now, not after its rest */
+	if (bulk->pause && uv_is_active((uv_handle_t *)bulk->pause))
+		uv_timer_start(bulk->pause, on_paused, 0, 0);
 }

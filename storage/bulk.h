@@ -41,5 +41,9 @@ struct bulk *bulk_sha256(uv_loop_t *loop, int fd, const struct bulk_ops *ops, vo
 struct bulk *bulk_sync(uv_loop_t *loop, int fd, unsigned int mode, const struct bulk_ops *ops,
 		       void *data);
 
+/** bulk_throttle() - from now on a pause after each piece of 32 MiB, and none of it kept in memory
+ */
+void bulk_throttle(struct bulk *bulk, uint64_t pause_ms);
+
 /** bulk_cancel() - stop after the piece under way */
 void bulk_cancel(struct bulk *bulk);

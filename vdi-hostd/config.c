@@ -55,6 +55,7 @@ static const struct key keys[] = {
 	INT("store", space_low_percent, 0, 90),
 	INT("store", space_critical_percent, 0, 90),
 	INT("store", space_critical_mib, 0, 1 << 24),
+	INT("store", verify_interval_h, 0, 24 * 366),
 	TEXT("network", dnsmasq_binary, TYPE_PATH),
 	TEXT("spice", spice_listen, TYPE_ADDRESS),
 	INT("spice", spice_port, 0, 65535),
@@ -381,6 +382,7 @@ int config_defaults(struct config *ret, bool rootless, struct err *err)
 	config.space_critical_mib = 1024;
 	config.start_timeout_s = 30;
 	config.stop_timeout_s = 60;
+	config.verify_interval_h = 168;
 	config.spice_port = 5900;
 	config.ticket_ttl_s = 120;
 	if (rootless && rootless_folders(&config, err) < 0)

@@ -32,6 +32,7 @@ struct config {
 	int64_t stop_timeout_s, start_timeout_s;
 	/* [store] */
 	int64_t space_low_percent, space_critical_percent, space_critical_mib;
+	int64_t verify_interval_h; /* how often each is compared with its checksum; 0: never */
 	/* [network] */
 	char dnsmasq_binary[128];
 	/* [spice] */

@@ -23,6 +23,7 @@
 #include "vdi-hostd/desktop/desktop.h"
 #include "vdi-hostd/disk/disk.h"
 #include "vdi-hostd/host_info.h"
+#include "vdi-hostd/image/verify.h"
 #include "vdi-hostd/notify.h"
 
 #define CONFIG_FILE "/etc/vdi-hostd/vdi-hostd.conf"
@@ -264,6 +265,7 @@ static void open_api(struct daemon *daemon)
 		.socket = config->socket,
 		.group = daemon->info.rootless ? NULL : config->group,
 	};
+	images_verify_every(daemon->host.images, config->verify_interval_h * 3600 * 1000);
 	if (api_server_new(&daemon->host, &server, api_tables, &daemon->server, &err) < 0) {
 		log_err("%s", err.msg);
 		stop(daemon, 1);

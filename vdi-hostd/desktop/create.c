@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "vdi-hostd/desktop/private.h"
 #include "vdi-hostd/image/iso.h"
+#include "vdi-hostd/image/quota.h"
 
 #define MEMORY_MIB_DEFAULT 2048
 #define VCPUS_DEFAULT      2
@@ -26,8 +27,13 @@ static const struct plan_step create_plan[] = {
 static void write_row(struct plan *plan, void *ctx)
 {
 	struct desktop *desktop = ctx;
+	const struct db_desktop *row = &desktop->row;
+	int64_t bytes = row->disks[DB_DISK_SYSTEM].bytes + row->disks[DB_DISK_DATA].bytes;
 	struct err err;
-	plan_end_step(plan, db_desktop_insert(desktop->all->env.db, &desktop->row, &err), &err);
+	int result = images_quota_charge_check(desktop->all->env.images, row->owner, bytes, &err);
+	if (result == 0)
+		result = db_desktop_insert(desktop->all->env.db, row, &err);
+	plan_end_step(plan, result, &err);
 }
 
 static void delete_row(struct plan *plan, void *ctx)
@@ -171,6 +177,8 @@ static int fill_row(struct desktops *all, const struct desktop_create *create,
 			       "image '%s' version %lld is %s; name a version that is published",
 			       image->name, (long long)image->version,
 			       image->state == DB_IMAGE_RETIRED ? "retired" : "still imported");
+	if (images_refuse_broken(all->env.images, image, err) < 0)
+		return -1;
 	if (create->disk_bytes && create->disk_bytes < image->virtual_size)
 		return err_set_field(err, "disk_gib",
 				     "the disk cannot be smaller than its image (%lld bytes)",

@@ -8,6 +8,7 @@
 #include "vdi-hostd/db/event.h"
 #include "vdi-hostd/desktop/private.h"
 #include "vdi-hostd/image/iso.h"
+#include "vdi-hostd/image/quota.h"
 
 const char *const desktop_state_names[] = {
 	[DESKTOP_STOPPED] = "stopped",     [DESKTOP_STARTING] = "starting",
@@ -137,15 +138,6 @@ void desktops_each(struct desktops *all, void (*cb)(void *data, struct desktop *
 	HASH_ITER (by_name, all->by_name, desktop, next) {
 		cb(data, desktop);
 	}
-}
-
-const char *desktops_use_image(void *data, const char *image_id)
-{
-	struct desktops *all = data;
-	for (struct desktop *d = all->by_id; d; d = d->by_id.next)
-		if (strcmp(d->row.image_id, image_id) == 0)
-			return d->row.name;
-	return NULL;
 }
 
 const char *desktops_use_network(void *data, const char *network_id)
@@ -384,6 +376,10 @@ int desktop_update(struct desktop *desktop, const struct desktop_update *update,
 			       desktop->row.name);
 	struct db_desktop old = desktop->row;
 	struct db_desktop *row = &desktop->row;
+	int64_t bytes = row->disks[DB_DISK_SYSTEM].bytes + row->disks[DB_DISK_DATA].bytes;
+	if (update->owner && strcmp(update->owner, row->owner) != 0 &&
+	    images_quota_charge_check(all->env.images, update->owner, bytes, err) < 0)
+		return -1;
 	if (update->name && strcmp(update->name, row->name) != 0) {
 		if (desktops_find(all, update->name, NULL))
 			return err_set(err, ERR_EXISTS, "there is a desktop '%s' already",

@@ -85,9 +85,7 @@ size_t desktops_count(struct desktops *all);
 /** desktops_each() - by name */
 void desktops_each(struct desktops *all, void (*cb)(void *data, struct desktop *desktop),
 		   void *data);
-/** desktops_use_image(), desktops_use_network() - the name of a desktop that stands on it, or NULL
- */
-const char *desktops_use_image(void *all, const char *image_id);
+/** desktops_use_network() - the name of a desktop that stands on it, or NULL */
 const char *desktops_use_network(void *all, const char *network_id);
 
 /** desktops_each_address() - networks_hosts_source() of the addresses given to desktops; @all: the

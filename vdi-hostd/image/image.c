@@ -6,7 +6,9 @@
 #include "base/mem.h"
 #include "base/plan.h"
 #include "vdi-hostd/db/event.h"
+#include "vdi-hostd/db/file.h"
 #include "vdi-hostd/image/private.h"
+#include "vdi-hostd/image/quota.h"
 
 /* a file on its way out: moved to tmp/ under this name first, so that a restart knows what was
  * meant */
@@ -45,7 +47,7 @@ static int load_row(void *data, const struct db_image *row)
 	return 0;
 }
 
-static struct image *find_id(struct images *images, const char *id)
+struct image *images_by_id(struct images *images, const char *id)
 {
 	for (struct image *image = images->list; image; image = image->next)
 		if (strcmp(image->row.id, id) == 0)
@@ -81,7 +83,7 @@ static int clean_tmp_file(void *data, const char *file)
 
 	snprintf(id, sizeof(id), "%s", file);
 	struct image *image = str_is_uuid(id) && strcmp(file + STR_UUID_LEN, DELETED) == 0
-				      ? find_id(images, id)
+				      ? images_by_id(images, id)
 				      : NULL;
 	if (image) {
 		if (db_image_delete(images->db, id, &err) < 0) {
@@ -116,7 +118,8 @@ int images_new(uv_loop_t *loop, struct db *db, struct jobs *jobs, struct priv *p
 
 void images_release(struct images *images)
 {
-	if (!images->closing || images->imports || images->iso_runs || images->holds)
+	if (!images->closing || images->imports || images->iso_runs || images->verifies ||
+	    images->holds)
 		return;
 	while (images->list)
 		images_remove(images, images->list);
@@ -148,6 +151,7 @@ void images_free(struct images *images)
 	images_space_unwatch(images);
 	imports_cancel(images);
 	isos_cancel(images);
+	verifies_cancel(images);
 	images->closing = true;
 	images_release(images);
 }
@@ -187,7 +191,7 @@ static struct image *find_name(struct images *images, const char *ref)
 
 static struct image *find(struct images *images, const char *ref, struct err *err)
 {
-	struct image *image = find_id(images, ref);
+	struct image *image = images_by_id(images, ref);
 
 	if (!image)
 		image = find_name(images, ref);
@@ -300,23 +304,75 @@ static int delete_image(struct images *images, struct image *image, struct err *
 	return 0;
 }
 
-int images_delete(struct images *images, const char *ref,
-		  const char *(*in_use)(void *data, const char *image_id), void *data,
+/* up to eight by name, the rest by their number: a message has an end */
+struct users {
+	char names[120];
+	size_t n, named;
+};
+
+static int add_user(void *data, const struct db_image_user *user)
+{
+	struct users *users = data;
+	size_t at = strlen(users->names);
+	int len = snprintf(NULL, 0, ", %s %s", user->what, user->name);
+
+	users->n++;
+	if (users->named == users->n - 1 && users->named < 8 &&
+	    at + (size_t)len < sizeof(users->names)) {
+		snprintf(users->names + at, sizeof(users->names) - at, "%s%s %s", at ? ", " : "",
+			 user->what, user->name);
+		users->named++;
+	}
+	return 0;
+}
+
+static int refuse_used(struct images *images, const struct db_image *row, struct err *err)
+{
+	struct users users = {0};
+	char more[32] = "";
+
+	if (db_image_users(images->db, row->id, add_user, &users, err) < 0)
+		return -1;
+	if (users.n == 0)
+		return 0;
+	if (users.n > users.named)
+		snprintf(more, sizeof(more), " and %zu more", users.n - users.named);
+	return err_set(err, ERR_CONFLICT, "%s:%lld is needed by %s%s; delete those first",
+		       row->name, (long long)row->version, users.names, more);
+}
+
+int images_delete(struct images *images, const char *ref, struct err *err)
+{
+	struct image *image = find(images, ref, err);
+
+	if (!image || images_refuse_importing(&image->row, err) < 0 ||
+	    refuse_used(images, &image->row, err) < 0 || delete_image(images, image, err) < 0)
+		return -1;
+	images_tell(images, &image->row, "deleted");
+	images_remove(images, image);
+	return 0;
+}
+
+int images_update(struct images *images, const char *ref, const struct image_update *update,
 		  struct err *err)
 {
 	struct image *image = find(images, ref, err);
 
 	if (!image || images_refuse_importing(&image->row, err) < 0)
 		return -1;
-	const char *user = in_use ? in_use(data, image->row.id) : NULL;
-	if (user)
-		return err_set(err, ERR_CONFLICT,
-			       "desktop '%.63s' is a clone of image '%s' version %lld; delete it "
-			       "first, or retire the image",
-			       user, image->row.name, (long long)image->row.version);
-	if (delete_image(images, image, err) < 0)
+	struct db_image row = image->row;
+	if (update->owner && strcmp(update->owner, row.owner) != 0) {
+		if (images_quota_charge_check(images, update->owner, row.file_size, err) < 0)
+			return -1;
+		snprintf(row.owner, sizeof(row.owner), "%s", update->owner);
+	}
+	if (update->description)
+		snprintf(row.description, sizeof(row.description), "%s", update->description);
+	if (update->depth_max > 0)
+		row.depth_max = update->depth_max;
+	if (db_image_update(images->db, &row, err) < 0)
 		return -1;
-	images_tell(images, &image->row, "deleted");
-	images_remove(images, image);
+	image->row = row;
+	images_tell(images, &row, "updated");
 	return 0;
 }

@@ -49,11 +49,22 @@ int images_import(struct images *images, const struct image_import *import, cons
 		  struct err *err) warn_unused;
 int images_publish(struct images *images, const char *ref, struct err *err) warn_unused;
 int images_retire(struct images *images, const char *ref, struct err *err) warn_unused;
-/** images_delete() - @in_use: says which desktop still uses it (or NULL); then ERR_CONFLICT names
- * that */
-int images_delete(struct images *images, const char *ref,
-		  const char *(*in_use)(void *data, const char *image_id), void *data,
+/** images_delete() - while something stands on it, ERR_CONFLICT names what */
+int images_delete(struct images *images, const char *ref, struct err *err) warn_unused;
+
+/** struct image_update - what is NULL or 0 stays; the disk itself never changes */
+struct image_update {
+	const char *owner, *description;
+	int64_t depth_max;
+};
+
+int images_update(struct images *images, const char *ref, const struct image_update *update,
 		  struct err *err) warn_unused;
+
+/** images_refuse_broken() - ERR_CORRUPT where it, or what it stands on, was found to be broken */
+int images_refuse_broken(struct images *images, const struct db_image *row,
+			 struct err *err) warn_unused;
+
 void images_each(struct images *images, void (*cb)(void *data, const struct db_image *row),
 		 void *data);
 

@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "storage/file.h"
+#include "vdi-hostd/image/quota.h"
 
 /* ---- progress, and the ends of work ---- */
 
@@ -137,6 +138,7 @@ static void commit_row(struct plan *plan, void *ctx)
 	row->published_at = import->publish ? str_now_ms() : 0;
 	if (store_allocated(import->images->store, STORE_IMAGES, row->file, &row->file_size, &err) <
 		    0 ||
+	    images_quota_charge_check(import->images, row->owner, row->file_size, &err) < 0 ||
 	    db_image_update(import->images->db, row, &err) < 0) {
 		plan_fail(plan, &err);
 		return;
@@ -253,7 +255,9 @@ static int fill_import(struct import *import, const struct image_import *wanted,
 	if (set_text(row->owner, sizeof(row->owner), "owner", wanted->owner, err) < 0 ||
 	    set_text(row->description, sizeof(row->description), "description", wanted->description,
 		     err) < 0 ||
-	    set_expected(import, wanted->sha256, err) < 0)
+	    set_expected(import, wanted->sha256, err) < 0 ||
+	    /* one that is full already need not wait for what the file will take */
+	    images_quota_charge_check(import->images, row->owner, 1, err) < 0)
 		return -1;
 	return storage_check_input(import->passed, &import->pipe, err);
 }

@@ -13,6 +13,7 @@
 #include "storage/iso.h"
 #include "vdi-hostd/db/event.h"
 #include "vdi-hostd/image/private.h"
+#include "vdi-hostd/image/quota.h"
 
 /* a large file on a slow disk: its end cannot be told beforehand */
 #define LONG_MS (UINT64_C(14) * 60 * 60 * 1000)
@@ -376,7 +377,8 @@ static void commit_row(struct plan *plan, void *ctx)
 
 	run->row.state = DB_ISO_READY;
 	run->row.size = (int64_t)run->found.bytes;
-	if (db_iso_update(run->images->db, &run->row, &err) < 0) {
+	if (images_quota_charge_check(run->images, run->row.owner, run->row.size, &err) < 0 ||
+	    db_iso_update(run->images->db, &run->row, &err) < 0) {
 		plan_fail(plan, &err);
 		return;
 	}

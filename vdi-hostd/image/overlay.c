@@ -32,7 +32,7 @@ void images_node(const char *file, char ret[QEMU_NODE_MAX + 1])
 int images_overlay_create(struct images *images, const struct db_image *image, const char *file,
 			  int64_t virtual_size, struct err *err)
 {
-	if (images_refuse_importing(image, err) < 0)
+	if (images_refuse_importing(image, err) < 0 || images_refuse_broken(images, image, err) < 0)
 		return -1;
 	if (image->state == DB_IMAGE_RETIRED)
 		return err_set(err, ERR_CONFLICT,

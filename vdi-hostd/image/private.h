@@ -8,6 +8,8 @@ struct import;
 struct iso;
 struct iso_run;
 struct space;
+struct verify;
+struct verify_schedule;
 
 /* struct image - a row, as the database has it */
 struct image {
@@ -27,6 +29,8 @@ struct images {
 	struct iso_run *iso_runs;
 	size_t holds;        /* of others, who are still at work on files of the store */
 	struct space *space; /* NULL: nobody watches it */
+	struct verify *verifies;
+	struct verify_schedule *schedule; /* NULL: none */
 	bool closing;
 };
 
@@ -34,8 +38,16 @@ struct images {
 struct image *images_add(struct images *images, const struct db_image *row);
 void images_remove(struct images *images, struct image *image);
 
+/** images_by_id() - or NULL */
+struct image *images_by_id(struct images *images, const char *id);
+
 /** images_tell() - log a change and write its event */
 void images_tell(struct images *images, const struct db_image *row, const char *what);
+
+/** images_set_broken() - what a look at its file found: "" or what is wrong; its row and an event
+ */
+int images_set_broken(struct images *images, struct image *image, const char *broken,
+		      struct err *err) warn_unused;
 
 /** images_refuse_importing() - ERR_BUSY while an image is being imported */
 int images_refuse_importing(const struct db_image *row, struct err *err) warn_unused;
@@ -55,3 +67,5 @@ void isos_unload(struct images *images);
 
 /** isos_cancel() - as imports_cancel() */
 void isos_cancel(struct images *images);
+/** verifies_cancel() - the same for those, and no more of them by the clock */
+void verifies_cancel(struct images *images);

@@ -319,7 +319,6 @@ static void an_update(void **state)
 	assert_ptr_equal(desktops_find(bench->all, "e", &err), desktop);
 	assert_string_equal(desktops_use_network(bench->all, BENCH_NAT), "e");
 	assert_null(desktops_use_network(bench->all, BENCH_USER));
-	assert_non_null(desktops_use_image(bench->all, BENCH_IMAGE));
 	json_t *json = desktop_to_json(desktop);
 	assert_string_equal(json_string_value(json_object_get(json, "name")), "e");
 	assert_string_equal(json_string_value(json_object_get(json, "state")), "stopped");

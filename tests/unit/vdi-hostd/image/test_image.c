@@ -15,11 +15,7 @@
 
 #include "bench.h"
 #include "storage/format.h"
-
-static const char *in_use(void *data, const char *image_id)
-{
-	return data;
-}
+#include "vdi-hostd/db/desktop.h"
 
 static void make(struct bench *bench, const char *name)
 {
@@ -83,25 +79,51 @@ static void test_lists_in_order(void **state)
 	assert_string_equal(order.text, "a:1 b:1 b:2 ");
 }
 
+static int first(void *data, const struct db_desktop *row)
+{
+	memcpy(data, row->id, sizeof(row->id));
+	return 1;
+}
+
+static void delete_first(struct bench *bench)
+{
+	char id[STR_UUID_LEN + 1];
+	struct err err;
+
+	assert_int_equal(db_desktop_each(bench->db, first, id, &err), 1);
+	assert_int_equal(db_desktop_delete(bench->db, id, &err), 0);
+}
+
 static void test_deletes(void **state)
 {
 	struct bench *bench = *state;
-	static char user[] = "desk";
+	struct db_desktop desk = {.name = "desk", .slot = 1, .mac = "02:00:00:00:00:01"};
 	struct err err;
 
 	make(bench, "a");
-	assert_int_equal(images_delete(bench->images, "a", in_use, user, &err), -1);
+	for (desk.slot = 1; desk.slot <= 10; desk.slot++) {
+		str_uuid_new(desk.id);
+		snprintf(desk.name, sizeof(desk.name), "desk-%d", (int)desk.slot);
+		snprintf(desk.mac, sizeof(desk.mac), "02:00:00:00:00:%02d", (int)desk.slot);
+		strcpy(desk.image_id, images_find(bench->images, "a", &err)->id);
+		images_layer_file(desk.id, desk.disks[DB_DISK_SYSTEM].file);
+		assert_int_equal(db_desktop_insert(bench->db, &desk, &err), 0);
+	}
+	assert_int_equal(images_delete(bench->images, "a", &err), -1);
 	assert_int_equal(err.code, ERR_CONFLICT);
-	assert_non_null(strstr(err.msg, "'desk'"));
+	assert_non_null(strstr(err.msg, "a:1 is needed by desktop desk-1, desktop desk-10, "));
+	assert_non_null(strstr(err.msg, " more; delete those first"));
 	bench_check_clean(bench);
-	assert_int_equal(images_delete(bench->images, "a", in_use, NULL, &err), 0);
+	for (int i = 0; i < 10; i++)
+		delete_first(bench);
+	assert_int_equal(images_delete(bench->images, "a", &err), 0);
 	assert_null(images_find(bench->images, "a", &err));
 	bench_check_clean(bench);
-	assert_int_equal(images_delete(bench->images, "a", in_use, NULL, &err), -1);
+	assert_int_equal(images_delete(bench->images, "a", &err), -1);
 	/* one whose file is lost can still be got rid of */
 	make(bench, "b");
 	assert_int_equal(help_run("rm images/*"), 0);
-	assert_int_equal(images_delete(bench->images, "b", NULL, NULL, &err), 0);
+	assert_int_equal(images_delete(bench->images, "b", &err), 0);
 	bench_check_clean(bench);
 }
 
@@ -142,7 +164,7 @@ static void delete_in_child(const struct bench *bench, const char *point)
 		setenv("VDI_CRASH_AT", point, 1);
 		memcpy(child.dir, bench->dir, sizeof(child.dir));
 		bench_open(&child);
-		_exit(images_delete(child.images, "a", NULL, NULL, &err) < 0);
+		_exit(images_delete(child.images, "a", &err) < 0);
 	}
 	int status = 0;
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -167,7 +189,7 @@ static void test_killed_while_deleting(void **state)
 		bench_check_clean(bench);
 		assert_int_equal(images_find(bench->images, "a", NULL) != NULL, i == 0);
 		if (i == 0)
-			assert_int_equal(images_delete(bench->images, "a", NULL, NULL, &err), 0);
+			assert_int_equal(images_delete(bench->images, "a", &err), 0);
 	}
 }
 

@@ -411,7 +411,7 @@ static void test_cancel(void **state)
 	hang(bench, job_id);
 	assert_int_equal(images_publish(bench->images, "hung", &err), -1);
 	assert_int_equal(err.code, ERR_BUSY);
-	assert_int_equal(images_delete(bench->images, "hung", NULL, NULL, &err), -1);
+	assert_int_equal(images_delete(bench->images, "hung", &err), -1);
 	assert_int_equal(err.code, ERR_BUSY);
 	assert_int_equal(jobs_cancel(bench->jobs, job_id, &err), 0);
 	struct db_job job = bench_wait(bench, job_id);
