@@ -194,7 +194,8 @@ enum desktop_state desktop_state(const struct desktop *desktop)
 
 struct qmp *desktop_qmp(struct desktop *desktop)
 {
-	return desktop->qmp;
+	bool is_passing = desktop->park == PARK_BEGINS || desktop->park == PARK_ENDS;
+	return is_passing ? NULL : desktop->qmp;
 }
 
 void desktop_forget_json(struct desktop *desktop)

@@ -50,9 +50,10 @@ void desktops_keep(struct desktops *all, const struct desktop_keeper *keeper);
  * struct desktop_work - long work on the disks of one desktop
  * @what:  for messages, as in "is busy: WHAT": "snapshot 'monday' is being merged"; borrowed
  * @event: a QMP event (BLOCK_JOB_COMPLETED, JOB_STATUS_CHANGE, ...), between ready and gone
- * @gone:  QEMU ended or its monitor is lost; what it was doing for this work is over. The work
- *         may open it again, or end. Also when the daemon stops (ERR_CANCELLED): then nothing may
- *         be begun any more, and nothing be ended either.
+ * @gone:  QEMU ended or its monitor is lost; what it was doing for this work is over, or, where a
+ *         guest runs on and only its monitor was lost, goes on unseen: who opens it again looks
+ *         for a job that is there already. The work may open it again, or end. Also when the daemon
+ * stops (ERR_CANCELLED): then nothing may be begun any more, and nothing be ended either.
  */
 struct desktop_work {
 	const char *what;

@@ -455,12 +455,20 @@ static void the_daemon_ends_meanwhile(void **state)
 	assert_int_equal(work.readies, 2);
 	assert_int_equal(work.err.code, ERR_CANCELLED);
 	assert_true(bench_process_lives(bench));
-	/* the next one ends it, with its socket or without */
+	/* the next one ends it, also one that hangs, and one whose pid was not written down yet */
 	for (int hangs = 0; hangs < 2; hangs++) {
 		bench->hangs = hangs;
 		bench_start_daemon(bench);
 		assert_true(bench_row(bench, "d", &row));
 		assert_int_equal(row.op, DB_DESKTOP_OP_PARK);
+		if (hangs) {
+			row.pid = 0;
+			row.start_time = 0;
+			row.boot_id[0] = '\0';
+			assert_int_equal(db_desktop_update(bench->db, &row, &err), 0);
+			bench_stop_daemon(bench);
+			bench_start_daemon(bench);
+		}
 		desktop = desktops_find(bench->all, "d", &err);
 		assert_looks_stopped(desktop, NULL);
 		bench_reconcile(bench);
