@@ -52,6 +52,7 @@ static const struct key keys[] = {
 	INT("desktops", memory_reserve_mib, 0, 1 << 24),
 	INT("desktops", start_timeout_s, 1, 3600),
 	INT("desktops", stop_timeout_s, 1, 3600),
+	INT("desktops", merge_rate_mib_s, 0, 1 << 20),
 	INT("store", space_low_percent, 0, 90),
 	INT("store", space_critical_percent, 0, 90),
 	INT("store", space_critical_mib, 0, 1 << 24),

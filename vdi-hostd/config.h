@@ -30,6 +30,7 @@ struct config {
 	/* [desktops] */
 	int64_t memory_reserve_mib; /* kept free for the host */
 	int64_t stop_timeout_s, start_timeout_s;
+	int64_t merge_rate_mib_s; /* of merges that nobody gave another rate; 0: no limit */
 	/* [store] */
 	int64_t space_low_percent, space_critical_percent, space_critical_mib;
 	int64_t verify_interval_h; /* how often each is compared with its checksum; 0: never */

@@ -360,6 +360,7 @@ static int assemble(struct daemon *daemon, const struct priv_config *priv_config
 		.jobs = host->jobs,
 		.images = host->images,
 		.desktops = host->desktops,
+		.merge_rate = config->merge_rate_mib_s << 20,
 	};
 	if (disks_new(&disks, &host->disks, err) < 0 ||
 	    broker_new(&daemon->loop, host->desktops, &broker, &host->broker, err) < 0)

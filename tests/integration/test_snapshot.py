@@ -1,6 +1,7 @@
 """Snapshots of desktops whose guest writes known data."""
-import pathlib
+import socket
 import subprocess
+import threading
 
 import pytest
 import vdi
@@ -116,3 +117,130 @@ def test_refusals(world):
     assert failed.value.kind == "limit" and depth == 15 - 1
     world.call("desktop.delete", desktop="bob")
     assert list((world.state / "overlays").iterdir()) == []
+
+
+def delete(daemon, desktop, name, **params):
+    with daemon.client(120) as client:
+        job = client.call("desktop.snapshot.delete", desktop=desktop, snapshot=name, wait=True,
+                          **params)
+    assert job["state"] == "done", job
+    return job
+
+
+class Writer(threading.Thread):
+    """A guest that never stops writing: block N of a few gets an ever higher number, which is on the
+    disk when `stop` returns."""
+
+    def __init__(self, ip, blocks=range(10, 20)):
+        super().__init__(daemon=True)
+        self.ip, self.blocks, self.values, self.stopping = ip, blocks, {}, False
+        self.start()
+
+    def run(self):
+        number = 0
+        with socket.create_connection((self.ip, 8), 30) as sock:
+            file = sock.makefile("rw")
+            while not self.stopping:
+                for block in self.blocks:
+                    number += 1
+                    file.write(f"write {block} {number}\n")
+                    file.flush()
+                    assert file.readline() == "ok\n"
+                    self.values[block] = str(number)
+
+    def stop(self):
+        self.stopping = True
+        self.join(30)
+        assert not self.is_alive() and self.values
+        return self.values
+
+
+def check_values(ip, values):
+    assert vdi.guest_do(ip, *[f"read {block}" for block in values]) == list(values.values())
+
+
+def bulk(ip, first, count, text):
+    """Many blocks at once."""
+    assert vdi.guest_do(ip, f"fill {first} {count} {text}", "sync", timeout=60) == ["ok", "ok"]
+
+
+def restart(daemon, desktop, ip):
+    daemon.call("desktop.stop", desktop=desktop, mode="force")
+    check_chains(daemon, desktop)
+    daemon.call("desktop.start", desktop=desktop)
+    vdi.guest_wait(ip)
+
+
+def test_live_merges_while_the_guest_writes(world, ada):
+    write(ada, 1, "first")
+    take(world, "ada", "one")
+    write(ada, 2, "second")
+    take(world, "ada", "two")
+    write(ada, 3, "third")
+    take(world, "ada", "three")
+    writer = Writer(ada)
+    pid = world.desktop("ada")["pid"]
+    # an inner one by stream, the one below the top by whichever is cheaper, the lowest
+    for name in ("two", "three", "one"):
+        delete(world, "ada", name)
+    values = writer.stop()
+    assert world.desktop("ada")["pid"] == pid
+    assert snapshots(world, "ada") == [] and len(files(world, "ada")) == 2
+    check_values(ada, {1: "first", 2: "second", 3: "third", **values})
+    assert vdi.guest_do(ada, "sync") == "ok"
+    restart(world, "ada", ada)
+    check_values(ada, {1: "first", 2: "second", 3: "third", **values})
+
+
+def test_merges_of_a_stopped_desktop_and_of_branches(world, ada):
+    write(ada, 1, "first")
+    take(world, "ada", "root")
+    write(ada, 1, "left")
+    take(world, "ada", "left")
+    revert(world, "ada", "root")
+    vdi.guest_wait(ada)
+    write(ada, 1, "right")
+    write(ada, 2, "right, too")
+    take(world, "ada", "right")
+    # several stand on it: its row goes, its file stays
+    before = files(world, "ada")
+    delete(world, "ada", "root")
+    assert files(world, "ada") == before
+    assert tree(world, "ada") == [("left", 0, False), ("right", 0, True)]
+    world.call("desktop.stop", desktop="ada", mode="force")
+    # the other branch goes, and with it what nobody else needs
+    delete(world, "ada", "left")
+    assert tree(world, "ada") == [("right", 0, True)]
+    assert len(files(world, "ada")) == 4
+    world.call("desktop.start", desktop="ada")
+    vdi.guest_wait(ada)
+    write(ada, 1, "lost")
+    revert(world, "ada", "right")
+    vdi.guest_wait(ada)
+    check_values(ada, {1: "right", 2: "right, too"})
+    world.call("desktop.stop", desktop="ada", mode="force")
+    delete(world, "ada", "right")
+    assert world.desktop("ada")["state"] == "stopped" and world.desktop("ada")["pid"] is None
+    assert len(files(world, "ada")) == 2
+    check_chains(world, "ada")
+    world.call("desktop.start", desktop="ada")
+    vdi.guest_wait(ada)
+    check_values(ada, {1: "right", 2: "right, too"})
+
+
+def test_flatten_to_stand_alone(world, ada):
+    write(ada, 1, "first")
+    take(world, "ada", "one")
+    write(ada, 2, "second")
+    with world.client(120) as client:
+        job = client.call("desktop.flatten", desktop="ada", all=True, wait=True)
+    assert job["state"] == "done" and job["total"] > 0, job
+    restart(world, "ada", ada)
+    check_values(ada, {1: "first", 2: "second"})
+    names = [str(world.state / "overlays" / name) for name in files(world, "ada")]
+    backings = [subprocess.run(["qemu-img", "info", "-U", "--output=json", name], check=True,
+                               capture_output=True, text=True).stdout for name in names]
+    assert not [text for text in backings if "../images/" in text]
+    revert(world, "ada", "one")
+    vdi.guest_wait(ada)
+    assert read(ada, 1) == "first" and read(ada, 2) != "second"

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "vdi-hostd/api/api.h"
+#include "vdi-hostd/config.h"
 
 static const struct json_field snapshot_fields[] = {
 	{"id", JSON_FIELD_STRING, .doc = "UUID"},
@@ -131,6 +132,75 @@ static struct api_token snapshot_revert(struct api_call *call, const void *data)
 	return token;
 }
 
+/* desktop.snapshot.delete, desktop.flatten */
+
+#define MIB (1LL << 20)
+
+struct delete_params {
+	const char *desktop, *snapshot;
+	int64_t rate;
+};
+
+#define RATE_FIELD(params)                                                                         \
+	{                                                                                          \
+		"rate_mib_s", JSON_FIELD_INT, 0, offsetof(struct params, rate), 0, 1 << 20, -1,    \
+			.doc = "how fast it may copy; 0 as fast as it can; without it as "         \
+			       "configured"                                                        \
+	}
+
+static const struct json_field delete_fields[] = {
+	{"desktop", JSON_FIELD_REF, JSON_FIELD_REQUIRED, offsetof(struct delete_params, desktop),
+	 .doc = "name or id"},
+	{"snapshot", JSON_FIELD_REF, JSON_FIELD_REQUIRED, offsetof(struct delete_params, snapshot),
+	 .doc = "name or id"},
+	RATE_FIELD(delete_params),
+	{0},
+};
+
+static int64_t rate(struct api_call *call, int64_t mib_s)
+{
+	return (mib_s < 0 ? api_call_host(call)->config->merge_rate_mib_s : mib_s) * MIB;
+}
+
+static struct api_token snapshot_delete(struct api_call *call, const void *data)
+{
+	const struct delete_params *params = data;
+	const char *job;
+	struct err err;
+	struct desktop *desktop = find(call, params->desktop, &err);
+	if (!desktop || disks_snapshot_delete(api_call_host(call)->disks, desktop, params->snapshot,
+					      rate(call, params->rate), &job, &err) < 0)
+		return api_fail(call, &err);
+	return api_reply_job(call, job);
+}
+
+struct flatten_params {
+	const char *desktop;
+	bool all;
+	int64_t rate;
+};
+
+static const struct json_field flatten_fields[] = {
+	{"desktop", JSON_FIELD_REF, JSON_FIELD_REQUIRED, offsetof(struct flatten_params, desktop),
+	 .doc = "name or id"},
+	{"all", JSON_FIELD_BOOL, 0, offsetof(struct flatten_params, all),
+	 .doc = "the image as well: the desktop then stands alone"},
+	RATE_FIELD(flatten_params),
+	{0},
+};
+
+static struct api_token desktop_flatten(struct api_call *call, const void *data)
+{
+	const struct flatten_params *params = data;
+	const char *job;
+	struct err err;
+	struct desktop *desktop = find(call, params->desktop, &err);
+	if (!desktop || disks_flatten(api_call_host(call)->disks, desktop, params->all,
+				      rate(call, params->rate), &job, &err) < 0)
+		return api_fail(call, &err);
+	return api_reply_job(call, job);
+}
+
 #define CHANGES (API_MUTATES | API_NAMED)
 
 const struct api_method api_snapshot_methods[] = {
@@ -143,5 +213,11 @@ const struct api_method api_snapshot_methods[] = {
 	{"desktop.snapshot.revert", API_ROLE_ADMIN, CHANGES, ref_fields, sizeof(struct ref_params),
 	 snapshot_fields, snapshot_revert,
 	 "Go back to a snapshot; what was written since is lost."},
+	{"desktop.snapshot.delete", API_ROLE_OPERATOR, CHANGES | API_JOB, delete_fields,
+	 sizeof(struct delete_params), NULL, snapshot_delete,
+	 "Delete a snapshot; what others stand on is merged with them, also while it runs."},
+	{"desktop.flatten", API_ROLE_OPERATOR, CHANGES | API_JOB, flatten_fields,
+	 sizeof(struct flatten_params), NULL, desktop_flatten,
+	 "Merge the files of a desktop's disks that no snapshot needs."},
 	{0},
 };

@@ -18,7 +18,7 @@ enum db_snapshot_kind {
 	DB_SNAPSHOT_MEMORY,   /* with the guest's memory: it goes on where it was */
 };
 
-#define DB_SNAPSHOT_FREEZE ".freeze" /* the name of those that nobody asked for */
+#define DB_SNAPSHOT_FREEZE ".freeze" /* how the names of those begin that nobody asked for */
 
 struct db_snapshot {
 	char id[STR_UUID_LEN + 1];

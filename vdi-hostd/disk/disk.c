@@ -81,5 +81,7 @@ void disks_free(struct disks *disks)
 	takes_free(disks);
 	reverts_free(disks);
 	exports_cancel(disks);
+	merges_free(disks);
+	held_free(disks);
 	free(disks);
 }

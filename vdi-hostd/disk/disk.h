@@ -19,6 +19,7 @@ struct disks_env {
 	struct jobs *jobs;
 	struct images *images;
 	struct desktops *desktops;
+	int64_t merge_rate; /* bytes a second for merges that nobody asked for; 0: no limit */
 };
 
 int disks_new(const struct disks_env *env, struct disks **ret, struct err *err) warn_unused;

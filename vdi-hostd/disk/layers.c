@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "vdi-hostd/disk/private.h"
@@ -11,7 +12,7 @@ struct layer *layers_find(struct layers *layers, const char *file)
 }
 
 static int add(struct layers *layers, const struct image_layer *from, unsigned int disk,
-	       struct layer **ret, struct err *err)
+	       const char *image_id, struct layer **ret, struct err *err)
 {
 	*ret = layers_find(layers, from->file);
 	if (*ret)
@@ -27,13 +28,15 @@ static int add(struct layers *layers, const struct image_layer *from, unsigned i
 				.virtual_size = from->virtual_size};
 	if (str_copy(layer->file, sizeof(layer->file), from->file) < 0)
 		return err_set(err, ERR_CORRUPT, "the name of a desktop's file is too long");
+	if (disk == DB_DISK_SYSTEM)
+		snprintf(layer->image_id, sizeof(layer->image_id), "%s", image_id);
 	*ret = layer;
 	return 0;
 }
 
 /* One file that a row names, and what it stands on. */
 static int add_chain(struct disks *disks, struct layers *layers, const char *file,
-		     unsigned int disk, struct layer **ret, struct err *err)
+		     unsigned int disk, const char *image_id, struct layer **ret, struct err *err)
 {
 	struct image_layer chain[QEMU_CHAIN_MAX];
 	struct layer *above = NULL;
@@ -43,7 +46,7 @@ static int add_chain(struct disks *disks, struct layers *layers, const char *fil
 		return -1;
 	for (size_t i = 0; i < n; i++) {
 		struct layer *layer;
-		if (add(layers, &chain[i], disk, &layer, err) < 0)
+		if (add(layers, &chain[i], disk, image_id, &layer, err) < 0)
 			return -1;
 		if (above && above->below < 0) {
 			above->below = (int)(layer - layers->list);
@@ -67,19 +70,15 @@ static int add_snapshot(void *data, const struct db_snapshot *row)
 {
 	struct loading *loading = data;
 
-	for (unsigned int i = 0; i < DB_DISKS; i++) {
+	/* one that is being deleted keeps nothing */
+	for (unsigned int i = 0; i < DB_DISKS && row->state != DB_SNAPSHOT_DELETING; i++) {
 		struct layer *layer;
-		struct err err;
 		if (!row->disks[i].file[0])
 			continue;
-		if (add_chain(loading->disks, loading->layers, row->disks[i].file, i, &layer,
-			      &err) == 0) {
-			layer->is_named = row->state != DB_SNAPSHOT_DELETING;
-		} else if (row->state != DB_SNAPSHOT_DELETING || err.code != ERR_NOT_FOUND) {
-			if (loading->err)
-				*loading->err = err;
+		if (add_chain(loading->disks, loading->layers, row->disks[i].file, i, row->image_id,
+			      &layer, loading->err) < 0)
 			return -1;
-		}
+		layer->is_named = true;
 	}
 	return 0;
 }
@@ -94,12 +93,13 @@ int layers_load(struct disks *disks, struct desktop *desktop, struct layers *ret
 	for (unsigned int i = 0; i < DB_DISKS; i++) {
 		if (!row->disks[i].file[0])
 			continue;
-		if (add_chain(disks, ret, row->disks[i].file, i, &layer, err) < 0)
+		if (add_chain(disks, ret, row->disks[i].file, i, row->image_id, &layer, err) < 0)
 			return -1;
 		layer->is_top = true;
 	}
 	if (row->previous.file[0]) {
-		if (add_chain(disks, ret, row->previous.file, DB_DISK_SYSTEM, &layer, err) < 0)
+		if (add_chain(disks, ret, row->previous.file, DB_DISK_SYSTEM,
+			      row->previous_image_id, &layer, err) < 0)
 			return -1;
 		layer->is_top = true;
 	}

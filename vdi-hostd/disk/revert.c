@@ -199,6 +199,8 @@ static void on_reverted(void *ctx, const struct err *err)
 	desktop_work_end(desktop);
 	if (!err)
 		snapshot_tell(revert->disks, &revert->row, "reverted to");
+	if (!err)
+		settle_later(revert->disks, desktop);
 	if (!err && revert->restart)
 		desktop_start(desktop, 0, on_started, revert);
 	else

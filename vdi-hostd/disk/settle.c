@@ -191,8 +191,6 @@ static void on_deleted_nodes(void *data, const struct err *ignored)
 	if (result < 0)
 		log_err("desktop %s: %s", desktop_row(item->claimed)->name, err.msg);
 	release(item);
-	if (result == 0)
-		forget(item);
 }
 
 /* at most one is being taken at any time */
@@ -274,11 +272,11 @@ static void settle_running(struct unsettled *item, struct desktop *desktop)
 	quiesce_end(item->quiesce, on_thawed, item);
 }
 
-static bool has_half_done(struct unsettled *item)
+static bool has_half_done(struct disks *disks, const char *desktop_id)
 {
 	struct rows rows;
 	struct err err;
-	int result = half_done(item->disks, item->desktop_id, &rows, &err);
+	int result = half_done(disks, desktop_id, &rows, &err);
 
 	if (result < 0)
 		log_err("snapshots are not settled: %s", err.msg);
@@ -297,8 +295,9 @@ static void settle_try(struct unsettled *item)
 	}
 	if (item->claimed)
 		return;
-	if (!has_half_done(item)) {
-		forget(item);
+	if (!has_half_done(item->disks, item->desktop_id)) {
+		if (merge_look(item->disks, desktop))
+			forget(item);
 		return;
 	}
 	if (desktop_is_claimed(desktop))
@@ -311,7 +310,7 @@ static void settle_try(struct unsettled *item)
 		return; /* its monitor comes back, or it dies */
 	if (settle_stopped(item->disks, desktop, &err) < 0)
 		log_err("desktop %s: %s", desktop_row(desktop)->name, err.msg);
-	else
+	else if (merge_look(item->disks, desktop))
 		forget(item);
 }
 
@@ -343,7 +342,7 @@ static struct unsettled *find(struct disks *disks, struct desktop *desktop)
 
 int settle_refuse(struct disks *disks, struct desktop *desktop, struct err *err)
 {
-	if (!find(disks, desktop))
+	if (!find(disks, desktop) || !has_half_done(disks, desktop_row(desktop)->id))
 		return 0;
 	return err_set(err, ERR_BUSY,
 		       "a snapshot of desktop '%s' was interrupted and is being settled; try again "

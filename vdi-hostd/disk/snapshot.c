@@ -194,6 +194,7 @@ static void on_taken(void *data, const struct db_snapshot *row, const struct err
 		return;
 	}
 	snapshot_tell(create->disks, row, "ready");
+	settle_later(create->disks, desktop);
 	create->cb(create->data, snapshot_json(create->disks, desktop, row->id), NULL);
 }
 
@@ -254,4 +255,23 @@ void disks_snapshot_create(struct disks *disks, struct desktop *desktop,
 		return;
 	}
 	take_begin(disks, desktop, &row, snapshot->quiesce, on_taken, TAKE_PTR(create));
+}
+
+int disks_snapshot_delete(struct disks *disks, struct desktop *desktop, const char *ref,
+			  int64_t speed, const char **ret_job, struct err *err)
+{
+	struct db_snapshot row;
+
+	if (settle_refuse(disks, desktop, err) < 0 ||
+	    db_snapshot_get(disks->env.db, desktop_row(desktop)->id, ref, &row, err) < 0)
+		return -1;
+	return merge_begin(disks, desktop, &row, false, speed, ret_job, err);
+}
+
+int disks_flatten(struct disks *disks, struct desktop *desktop, bool all, int64_t speed,
+		  const char **ret_job, struct err *err)
+{
+	if (settle_refuse(disks, desktop, err) < 0)
+		return -1;
+	return merge_begin(disks, desktop, NULL, all, speed, ret_job, err);
 }

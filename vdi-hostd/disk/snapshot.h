@@ -45,3 +45,18 @@ int disks_snapshot_list(struct disks *disks, struct desktop *desktop, json_t **r
  */
 void disks_snapshot_revert(struct disks *disks, struct desktop *desktop, const char *ref,
 			   disks_done_cb cb, void *data);
+
+/**
+ * disks_snapshot_delete() - what it alone keeps goes; what others stand on is merged with them
+ * @speed:   bytes a second, or 0
+ * @ret_job: borrowed
+ *
+ * A desktop that runs goes on meanwhile. Once it is merged by a commit the snapshot cannot be gone
+ * back to, also when the job is cancelled or fails; deleting it again goes on with it.
+ */
+int disks_snapshot_delete(struct disks *disks, struct desktop *desktop, const char *ref,
+			  int64_t speed, const char **ret_job, struct err *err) warn_unused;
+
+/** disks_flatten() - merge all files that no snapshot needs; @all: and the images below */
+int disks_flatten(struct disks *disks, struct desktop *desktop, bool all, int64_t speed,
+		  const char **ret_job, struct err *err) warn_unused;
