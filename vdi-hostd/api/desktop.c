@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "vdi-hostd/api/api.h"
+#include "vdi-hostd/api/private.h"
 #include "vdi-hostd/broker/broker.h"
 #include "vdi-hostd/desktop/cdrom.h"
 #include "vdi-hostd/desktop/desktop.h"
@@ -27,9 +28,10 @@ static const struct json_field desktop_fields[] = {
 	{"iso", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the disc in its CD drive"},
 	{"boot", JSON_FIELD_ENUM, .values = desktop_boot_names,
 	 .doc = "what it tries to start from first"},
-	{"mac", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its NIC's address"},
+	{"mac", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its first NIC's address"},
 	{"ip", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
 	 .doc = "the address kept for it on its network; null on networks of kind user"},
+	{"nics", JSON_FIELD_ARRAY, .fields = desktop_nic_fields, .doc = "all of them, by number"},
 	{"work", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
 	 .doc = "what is being done to its disks, beside its life: a merge, a backup"},
 	{"pid", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "of its QEMU"},

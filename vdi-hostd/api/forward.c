@@ -37,7 +37,7 @@ static void answer(void *data, const struct db_forward *row, const struct err *e
 struct add_params {
 	const char *desktop, *host_address;
 	int protocol;
-	int64_t host_port, port, count;
+	int64_t host_port, port, count, nic;
 };
 
 #define AT(member) offsetof(struct add_params, member)
@@ -53,6 +53,8 @@ static const struct json_field add_fields[] = {
 	 .doc = "first port on the desktop"},
 	{"count", JSON_FIELD_INT, 0, AT(count), .min = 1, .max = 1024, .def = 1,
 	 .doc = "how many ports, one to one"},
+	{"nic", JSON_FIELD_INT, 0, AT(nic), .min = 0, .max = QEMU_NICS_MAX - 1,
+	 .doc = "which of the desktop's NICs"},
 	{0},
 };
 
@@ -67,16 +69,17 @@ static struct api_token forward_add(struct api_call *call, const void *data)
 	const struct desktop *desktop = desktops_find(host->desktops, params->desktop, &err);
 	if (!desktop)
 		return api_fail(call, &err);
-	const struct db_desktop *row = desktop_row(desktop);
-	if (!row->network_id[0])
-		err_set(&err, ERR_CONFLICT, "desktop '%s' is on no network", row->name);
+	const struct db_nic *nic = desktop_nic_row(desktop, params->nic);
+	if (!nic)
+		err_set(&err, ERR_CONFLICT, "desktop '%s' has no NIC %lld",
+			desktop_row(desktop)->name, (long long)params->nic);
 	else if (params->host_address && inet_pton(AF_INET, params->host_address, &address) != 1)
 		err_set_field(&err, "host_address", "'%.40s' is no IPv4 address",
 			      params->host_address);
 	else {
 		const struct network_forward forward = {
-			.network_id = row->network_id,
-			.mac = row->mac,
+			.network_id = nic->network_id,
+			.mac = nic->mac,
 			.protocol = params->protocol ? DB_PROTOCOL_UDP : DB_PROTOCOL_TCP,
 			.host_address = ntohl(address.s_addr),
 			.host_port = params->host_port,

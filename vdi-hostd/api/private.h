@@ -95,3 +95,6 @@ struct client *api_call_client(struct api_call *call);
 void subscription_pump(struct client *client);
 void subscription_free(struct client *client);
 void subscriptions_tell(void *server, const struct db_event *event);
+
+/* nic.c: a NIC as an item of a desktop's */
+extern const struct json_field desktop_nic_fields[];

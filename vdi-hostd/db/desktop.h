@@ -37,7 +37,6 @@ struct db_desktop {
 	char name[STR_NAME_MAX + 1];
 	int64_t slot; /* unique, 1..PRIV_SLOT_MAX */
 	char image_id[STR_UUID_LEN + 1];
-	char network_id[STR_UUID_LEN + 1]; /* "" for none */
 	int64_t memory_mib, vcpus;
 	/* the system disk stands on the image; the data disk is the user's, whatever the image */
 	struct db_disk disks[DB_DISKS];
@@ -48,8 +47,6 @@ struct db_desktop {
 	char next_image_id[STR_UUID_LEN + 1];     /* what its next start stands on, or "" */
 	char previous_image_id[STR_UUID_LEN + 1]; /* with @previous: the way back, or "" */
 	struct db_disk previous;
-	char mac[18];
-	uint32_t ip; /* host byte order; 0 for none */
 	char owner[STR_NAME_MAX + 1];
 	char profile[STR_NAME_MAX + 1];
 	bool autostart;

@@ -2,7 +2,8 @@
 
 #include "vdi-hostd/db/private.h"
 
-#define COLUMNS "id, network_id, mac, protocol, host_address, host_port, port, count, created_at, ip"
+#define COLUMNS                                                                                    \
+	"id, network_id, mac, protocol, host_address, host_port, port, count, created_at, ip"
 
 static int read_row(sqlite3_stmt *stmt, struct db_forward *ret, struct err *err)
 {

@@ -24,6 +24,20 @@ static const struct plan_step create_plan[] = {
 	{"settle", settle, NULL},
 };
 
+static int insert_rows(struct desktop *desktop, struct err *err)
+{
+	struct db *db = desktop->all->env.db;
+	if (db_begin(db, __func__, err) < 0)
+		return -1;
+	int result = db_desktop_insert(db, &desktop->row, err);
+	for (struct nic *nic = NULL; result == 0 && (nic = desktop_nic_next(desktop, nic));)
+		result = db_nic_insert(db, &nic->row, err);
+	if (result == 0)
+		return db_commit(db, err);
+	db_rollback(db);
+	return -1;
+}
+
 static void write_row(struct plan *plan, void *ctx)
 {
 	struct desktop *desktop = ctx;
@@ -32,7 +46,7 @@ static void write_row(struct plan *plan, void *ctx)
 	struct err err;
 	int result = images_quota_charge_check(desktop->all->env.images, row->owner, bytes, &err);
 	if (result == 0)
-		result = db_desktop_insert(desktop->all->env.db, row, &err);
+		result = insert_rows(desktop, &err);
 	plan_end_step(plan, result, &err);
 }
 
@@ -87,11 +101,7 @@ static void publish_address(struct plan *plan, void *ctx)
 {
 	struct desktop *desktop = ctx;
 	struct err err;
-	if (desktop->row.ip &&
-	    networks_hosts_changed(desktop->all->env.networks, desktop->row.network_id, &err) < 0)
-		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+	plan_end_step(plan, desktop_nics_hosts_changed(desktop, &err), &err);
 }
 
 static void settle(struct plan *plan, void *ctx)
@@ -107,12 +117,13 @@ void desktop_forget(struct desktop *desktop)
 {
 	struct desktops *all = desktop->all;
 	struct err err;
-	char network_id[STR_UUID_LEN + 1] = "";
-	if (desktop->row.ip)
-		memcpy(network_id, desktop->row.network_id, sizeof(network_id));
+	struct nic nics[QEMU_NICS_MAX];
+	memcpy(nics, desktop->nics, sizeof(nics));
 	desktop_remove(desktop);
-	if (network_id[0] && networks_hosts_changed(all->env.networks, network_id, &err) < 0)
-		log_warn("the address list of a network is stale: %s", err.msg);
+	for (size_t i = 0; i < QEMU_NICS_MAX; i++)
+		if (nics[i].row.ip &&
+		    networks_hosts_changed(all->env.networks, nics[i].row.network_id, &err) < 0)
+			log_warn("the address list of a network is stale: %s", err.msg);
 }
 
 static void on_created(void *ctx, const struct err *err)
@@ -129,29 +140,6 @@ static void on_created(void *ctx, const struct err *err)
 	void *data = desktop->done_data;
 	desktop_forget(desktop);
 	done(data, NULL, err);
-}
-
-/* Locally administered, and the same for the desktop's whole life: guests tie their settings to it.
- */
-static void make_mac(char ret[18])
-{
-	unsigned char random[4];
-	randombytes_buf(random, sizeof(random));
-	snprintf(ret, 18, "52:54:%02x:%02x:%02x:%02x", random[0], random[1], random[2], random[3]);
-}
-
-static int choose_network(struct desktops *all, const struct desktop_create *create,
-			  struct db_desktop *row, struct err *err)
-{
-	if (!create->network)
-		return 0;
-	const struct db_network *network = networks_find(all->env.networks, create->network, err);
-	if (!network)
-		return -1;
-	snprintf(row->network_id, sizeof(row->network_id), "%s", network->id);
-	if (network->kind == DB_NETWORK_USER)
-		return 0;
-	return networks_pick_address(all->env.networks, network, &row->ip, err);
 }
 
 static int choose_iso(struct desktops *all, const struct desktop_create *create,
@@ -184,7 +172,7 @@ static int fill_row(struct desktops *all, const struct desktop_create *create,
 				     "the disk cannot be smaller than its image (%lld bytes)",
 				     (long long)image->virtual_size);
 	if (db_desktop_free_slot(all->env.db, &row->slot, err) < 0 ||
-	    choose_network(all, create, row, err) < 0 || choose_iso(all, create, row, err) < 0)
+	    choose_iso(all, create, row, err) < 0)
 		return -1;
 	str_uuid_new(row->id);
 	snprintf(row->name, sizeof(row->name), "%s", create->name);
@@ -199,7 +187,6 @@ static int fill_row(struct desktops *all, const struct desktop_create *create,
 	snprintf(row->owner, sizeof(row->owner), "%s", create->owner ? create->owner : "");
 	snprintf(row->profile, sizeof(row->profile), "%s",
 		 create->profile ? create->profile : "default");
-	make_mac(row->mac);
 	row->memory_mib = create->memory_mib ? create->memory_mib : MEMORY_MIB_DEFAULT;
 	row->vcpus = create->vcpus ? create->vcpus : VCPUS_DEFAULT;
 	row->boot = create->boot;
@@ -220,11 +207,18 @@ void desktops_create(struct desktops *all, const struct desktop_create *create, 
 		cb(data, NULL, &err);
 		return;
 	}
-	if (fill_row(all, create, &row, &err) < 0) {
+	struct db_nic nic = {.link_up = true};
+	if (fill_row(all, create, &row, &err) < 0 ||
+	    (create->network && desktop_nic_fill(all, create->network, &nic, &err) < 0)) {
 		cb(data, NULL, &err);
 		return;
 	}
 	struct desktop *desktop = desktop_add(all, &row);
+	if (create->network) {
+		memcpy(nic.desktop_id, row.id, sizeof(nic.desktop_id));
+		desktop_nic_make_mac(nic.mac);
+		desktop_nic_set(desktop, &nic);
+	}
 	desktop->done = cb;
 	desktop->done_data = data;
 	desktop->plan = plan_start(all->env.loop, "desktop-create", create_plan,

@@ -1,6 +1,5 @@
 #include "vdi-hostd/desktop/desktop.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,7 +38,8 @@ struct desktop *desktop_add(struct desktops *all, const struct db_desktop *row)
 	desktop->row = *row;
 	desktop->state = row->failed ? DESKTOP_FAILED : DESKTOP_STOPPED;
 	desktop->pidfd = -1;
-	desktop->tap_fd = -1;
+	for (size_t i = 0; i < QEMU_NICS_MAX; i++)
+		desktop->nics[i].tap_fd = -1;
 	desktop->wait_status = -1;
 	HASH_ADD(by_id, all->by_id, row.id, strlen(desktop->row.id), desktop);
 	HASH_ADD(by_name, all->by_name, row.name, strlen(desktop->row.name), desktop);
@@ -56,8 +56,7 @@ void desktop_remove(struct desktop *desktop)
 	desktop_process_release(desktop);
 	desktop_retry_stop(desktop);
 	desktop_timer_stop(&desktop->restart);
-	if (desktop->tap_fd >= 0)
-		close(desktop->tap_fd);
+	desktop_taps_close(desktop);
 	HASH_DELETE(by_id, all->by_id, desktop);
 	HASH_DELETE(by_name, all->by_name, desktop);
 	json_decref(desktop->json);
@@ -75,7 +74,7 @@ int desktops_new(const struct desktops_env *env, struct desktops **ret, struct e
 	struct desktops *all = mem_new(struct desktops);
 	all->env = *env;
 	if (proc_boot_id(all->boot_id, err) < 0 ||
-	    db_desktop_each(env->db, load_row, all, err) < 0) {
+	    db_desktop_each(env->db, load_row, all, err) < 0 || desktop_nics_load(all, err) < 0) {
 		desktops_free(all);
 		return -1;
 	}
@@ -137,48 +136,6 @@ void desktops_each(struct desktops *all, void (*cb)(void *data, struct desktop *
 	struct desktop *desktop, *next;
 	HASH_ITER (by_name, all->by_name, desktop, next) {
 		cb(data, desktop);
-	}
-}
-
-const char *desktops_use_network(void *data, const char *network_id)
-{
-	struct desktops *all = data;
-	for (struct desktop *d = all->by_id; d; d = d->by_id.next)
-		if (strcmp(d->row.network_id, network_id) == 0)
-			return d->row.name;
-	return NULL;
-}
-
-void desktops_each_address(void *data, const char *network_id,
-			   void (*emit)(void *out, const struct network_host *host), void *out)
-{
-	struct desktops *all = data;
-	for (struct desktop *d = all->by_id; d; d = d->by_id.next) {
-		if (d->row.ip == 0 || strcmp(d->row.network_id, network_id) != 0)
-			continue;
-		emit(out, &(struct network_host){
-				  .name = d->row.name, .mac = d->row.mac, .ip = d->row.ip});
-	}
-}
-
-struct network_tap desktop_tap(const struct desktop *desktop)
-{
-	return (struct network_tap){
-		.desktop = (uint32_t)desktop->row.slot,
-		.mac = desktop->row.mac,
-		.ip = desktop->row.ip,
-	};
-}
-
-void desktops_each_tap(void *data, const char *network_id,
-		       void (*emit)(void *out, const struct network_tap *tap), void *out)
-{
-	struct desktops *all = data;
-	for (struct desktop *d = all->by_id; d; d = d->by_id.next) {
-		if (d->row.pid == 0 || strcmp(d->row.network_id, network_id) != 0)
-			continue;
-		const struct network_tap tap = desktop_tap(d);
-		emit(out, &tap);
 	}
 }
 
@@ -289,15 +246,6 @@ bool desktop_has_guest(const struct desktop *desktop)
 	       desktop->row.op != DB_DESKTOP_OP_PARK;
 }
 
-static json_t *address_json(uint32_t ip)
-{
-	if (ip == 0)
-		return json_null();
-	struct in_addr in = {.s_addr = htonl(ip)};
-	char text[INET_ADDRSTRLEN];
-	return json_string(inet_ntop(AF_INET, &in, text, sizeof(text)));
-}
-
 static json_t *time_json(int64_t ms)
 {
 	if (ms == 0)
@@ -314,13 +262,13 @@ static json_t *text_json(const char *text)
 
 static json_t *make_json(struct desktop *desktop)
 {
+	static const char *const of_first_nic[] = {"network", "mac", "ip"};
 	const struct db_desktop *row = &desktop->row;
 	struct desktops *all = desktop->all;
 	const struct db_image *image = images_find(all->env.images, row->image_id, NULL);
-	const struct db_network *network =
-		row->network_id[0] ? networks_find(all->env.networks, row->network_id, NULL) : NULL;
 	const struct db_iso *iso =
 		row->iso_id[0] ? isos_find(all->env.images, row->iso_id, NULL) : NULL;
+	json_t *nics = desktop_nics_to_json(desktop), *first = json_array_get(nics, 0);
 	json_t *ret = json_object();
 	json_object_set_new_nocheck(ret, "id", json_string_nocheck(row->id));
 	json_object_set_new_nocheck(ret, "name", json_string_nocheck(row->name));
@@ -330,8 +278,6 @@ static json_t *make_json(struct desktop *desktop)
 	json_object_set_new_nocheck(ret, "image", image ? json_string(image->name) : json_null());
 	json_object_set_new_nocheck(ret, "image_version",
 				    image ? json_integer(image->version) : json_null());
-	json_object_set_new_nocheck(ret, "network",
-				    network ? json_string(network->name) : json_null());
 	json_object_set_new_nocheck(ret, "memory_mib", json_integer(row->memory_mib));
 	json_object_set_new_nocheck(ret, "vcpus", json_integer(row->vcpus));
 	json_object_set_new_nocheck(ret, "disk_bytes",
@@ -343,8 +289,11 @@ static json_t *make_json(struct desktop *desktop)
 	json_object_set_new_nocheck(ret, "iso", iso ? json_string(iso->name) : json_null());
 	json_object_set_new_nocheck(ret, "boot",
 				    json_string_nocheck(desktop_boot_names[row->boot]));
-	json_object_set_new_nocheck(ret, "mac", text_json(row->mac));
-	json_object_set_new_nocheck(ret, "ip", address_json(row->ip));
+	for (size_t i = 0; i < ARRAY_LEN(of_first_nic); i++) {
+		json_t *value = json_object_get(first, of_first_nic[i]);
+		json_object_set_nocheck(ret, of_first_nic[i], value ? value : json_null());
+	}
+	json_object_set_new_nocheck(ret, "nics", nics);
 	json_object_set_new_nocheck(
 		ret, "work", desktop->work.what ? json_string(desktop->work.what) : json_null());
 	bool has_guest = desktop_has_guest(desktop);
@@ -402,9 +351,7 @@ int desktop_update(struct desktop *desktop, const struct desktop_update *update,
 	if (update->boot >= 0)
 		row->boot = (enum db_desktop_boot)update->boot;
 	if (desktop_save(desktop, err) == 0)
-		return row->network_id[0]
-			       ? networks_hosts_changed(all->env.networks, row->network_id, err)
-			       : 0;
+		return desktop_nics_hosts_changed(desktop, err);
 	HASH_DELETE(by_name, all->by_name, desktop);
 	*row = old;
 	HASH_ADD(by_name, all->by_name, row.name, strlen(row->name), desktop);

@@ -99,6 +99,8 @@ void desktops_each_tap(void *all, const char *network_id,
 		       void (*emit)(void *out, const struct network_tap *tap), void *out);
 
 const struct db_desktop *desktop_row(const struct desktop *desktop);
+/** desktop_nic_row() - its NIC of that number, or NULL */
+const struct db_nic *desktop_nic_row(const struct desktop *desktop, int64_t number);
 enum desktop_state desktop_state(const struct desktop *desktop);
 /** desktop_qmp() - its monitor, or NULL while there is none */
 struct qmp *desktop_qmp(struct desktop *desktop);

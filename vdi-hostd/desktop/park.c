@@ -93,8 +93,10 @@ void desktop_park(struct desktop *desktop)
 {
 	const struct db_desktop *row = &desktop->row;
 	struct parked *parked = &desktop->parked;
-	*parked = (struct parked){row->memory_mib, row->vcpus, row->boot};
-	memcpy(parked->network_id, row->network_id, sizeof(parked->network_id));
+	*parked = (struct parked){.memory_mib = row->memory_mib,
+				  .vcpus = row->vcpus,
+				  .boot = row->boot,
+				  .nics_changed = desktop->nics_changed};
 	memcpy(parked->iso_id, row->iso_id, sizeof(parked->iso_id));
 	desktop->park = PARK_BEGINS;
 	desktop->plan = desktop_park_plan(desktop, on_parked);
@@ -107,7 +109,7 @@ bool desktop_park_fits(const struct desktop *desktop)
 	const struct parked *parked = &desktop->parked;
 	return desktop->qmp && !row->disposable && !row->next_image_id[0] &&
 	       parked->memory_mib == row->memory_mib && parked->vcpus == row->vcpus &&
-	       parked->boot == row->boot && strcmp(parked->network_id, row->network_id) == 0 &&
+	       parked->boot == row->boot && parked->nics_changed == desktop->nics_changed &&
 	       strcmp(parked->iso_id, row->iso_id) == 0;
 }
 

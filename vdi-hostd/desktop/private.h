@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/plan.h"
 #include "base/proc.h"
+#include "vdi-hostd/db/nic.h"
 #include "vdi-hostd/desktop/operation.h"
 
 #define DESKTOP_LOG_TAIL 4096
@@ -26,7 +27,14 @@ enum desktop_park { PARK_NONE, PARK_BEGINS, PARK_IS, PARK_ENDS };
 struct parked {
 	int64_t memory_mib, vcpus;
 	enum db_desktop_boot boot;
-	char network_id[STR_UUID_LEN + 1], iso_id[STR_UUID_LEN + 1];
+	char iso_id[STR_UUID_LEN + 1];
+	unsigned int nics_changed;
+};
+
+/* struct nic - @tap_fd: on its way from the tap step to QEMU, or -1; no MAC: there is none */
+struct nic {
+	struct db_nic row;
+	int tap_fd;
 };
 
 struct desktop {
@@ -70,7 +78,9 @@ struct desktop {
 	unsigned int failures; /* in a row, for the restart's back-off */
 
 	json_t *json; /* as desktop.get answers, made at the first question after a change */
-	int tap_fd;   /* on its way from the tap step to QEMU */
+	struct nic nics[QEMU_NICS_MAX]; /* by number */
+	unsigned int nics_changed;      /* how often */
+	int64_t tap_at;                 /* the NIC whose tap is being made */
 	UT_hash_handle by_id, by_name;
 };
 
@@ -88,8 +98,6 @@ struct desktop *desktop_add(struct desktops *all, const struct db_desktop *row);
 void desktop_remove(struct desktop *desktop);
 /** desktop_forget() - the object goes with its row, and its address with both */
 void desktop_forget(struct desktop *desktop);
-/** desktop_tap() - its NIC, as its network wants to know it */
-struct network_tap desktop_tap(const struct desktop *desktop);
 void desktop_set_state(struct desktop *desktop, enum desktop_state state, const char *reason);
 /** desktop_tell() - send the event of a change of state; @was: the old one, "new" or "deleted" */
 void desktop_tell(struct desktop *desktop, const char *was);
@@ -100,6 +108,34 @@ int desktop_claim(struct desktop *desktop, desktop_cb cb, void *data, struct err
 void desktop_forget_json(struct desktop *desktop);
 /** desktop_has_guest() - it has a QEMU, and not only a parked one */
 bool desktop_has_guest(const struct desktop *desktop);
+
+/* nic.c: the rows of its NICs, and what others see of them */
+int desktop_nics_load(struct desktops *all, struct err *err) warn_unused;
+/** desktop_nic() - by number, or NULL */
+struct nic *desktop_nic(struct desktop *desktop, int64_t number);
+/** desktop_nic_next() - the one after @nic, the first after NULL, or NULL */
+struct nic *desktop_nic_next(struct desktop *desktop, const struct nic *nic);
+/** desktop_nic_set(), desktop_nic_unset() - the object only; its row is the caller's to write */
+void desktop_nic_set(struct desktop *desktop, const struct db_nic *row);
+void desktop_nic_unset(struct desktop *desktop, int64_t number);
+/** desktop_nic_fill() - the network by name, and a free address in it where it has any */
+int desktop_nic_fill(struct desktops *all, const char *network_ref, struct db_nic *row,
+		     struct err *err) warn_unused;
+void desktop_nic_make_mac(char ret[18]);
+const struct db_network *desktop_nic_network(const struct desktop *desktop, const struct nic *nic);
+bool desktop_nic_has_tap(const struct desktop *desktop, const struct nic *nic);
+/** desktop_nic_tap() - as its network wants to know it; borrows from @nic */
+struct network_tap desktop_nic_tap(const struct desktop *desktop, const struct nic *nic);
+/** desktop_nics_hosts_changed() - have each of its networks list its addresses anew */
+int desktop_nics_hosts_changed(struct desktop *desktop, struct err *err) warn_unused;
+json_t *desktop_nics_to_json(struct desktop *desktop);
+
+/* tap.c: the steps of a start's plan that make taps, and what else is done to all of them */
+void desktop_taps_make(struct plan *plan, void *ctx);
+void desktop_taps_drop(struct plan *plan, void *ctx);
+void desktop_taps_close(struct desktop *desktop);
+/** desktop_taps_attach() - have those of a running desktop be as their rows say; no answer */
+void desktop_taps_attach(struct desktop *desktop);
 
 /* work.c: long work on its disks */
 /** desktop_work_refuse() - ERR_BUSY names the work under way; 0 where there is none */

@@ -96,35 +96,11 @@ static void on_uuid(void *data, json_t *result, const struct err *err)
 			uuid ? uuid : "nobody");
 }
 
-static void on_attached(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
-{
-	if (err && err->code != ERR_CANCELLED)
-		log_warn("a running desktop is cut off from its network until it is started again: "
-			 "%s",
-			 err->msg);
-}
-
-/* Its network's bridge may have been lost and made again; its tap lives as long as its QEMU. */
-static void attach_tap(struct desktop *desktop)
-{
-	struct desktops_env *env = &desktop->all->env;
-	const struct db_network *network =
-		networks_find(env->networks, desktop->row.network_id, NULL);
-	if (!network || network->kind == DB_NETWORK_USER)
-		return;
-	struct priv_request req;
-	struct err err;
-	const struct network_tap tap = desktop_tap(desktop);
-	if (networks_tap_request(env->networks, network, &tap, PRIV_TAP_ATTACH, &req, &err) < 0)
-		on_attached(NULL, NULL, NULL, &err);
-	else
-		priv_call(env->priv, &req, NULL, 0, on_attached, NULL);
-}
-
 static void adopt(struct reconcile *reconcile, struct desktop *desktop)
 {
 	struct err err;
-	attach_tap(desktop);
+	/* a bridge may have been lost and made again; a tap lives as long as its QEMU */
+	desktop_taps_attach(desktop);
 	struct item *item = item_new(reconcile, desktop);
 	if (desktop_monitor_connect(desktop, 0, &err) < 0) {
 		desktop_monitor_retry(desktop);

@@ -101,18 +101,19 @@ static int add_disc(struct desktop *desktop, struct qemu_spec *spec, int *fds, s
 	return 0;
 }
 
-static void add_nic(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *n)
+static void add_nics(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *n)
 {
-	struct qemu_nic *nic = &spec->nics[spec->n_nics++];
-	unsigned int mac[6] = {0};
-	sscanf(desktop->row.mac, "%2x:%2x:%2x:%2x:%2x:%2x", &mac[0], &mac[1], &mac[2], &mac[3],
-	       &mac[4], &mac[5]);
-	for (int i = 0; i < 6; i++)
-		nic->mac[i] = (uint8_t)mac[i];
-	nic->link_up = 1;
-	nic->tap_fd = 0xff;
-	if (desktop->tap_fd >= 0)
-		nic->tap_fd = add_fd(fds, n, TAKE_FD(desktop->tap_fd));
+	for (struct nic *nic = NULL; (nic = desktop_nic_next(desktop, nic));) {
+		const struct db_network *network = desktop_nic_network(desktop, nic);
+		struct qemu_nic *to = &spec->nics[spec->n_nics++];
+		(void)!networks_parse_mac(nic->row.mac, to->mac);
+		to->number = (uint8_t)nic->row.number;
+		to->link_up = nic->row.link_up;
+		to->mtu = network ? (uint16_t)network->mtu : 0;
+		to->tap_fd = QEMU_NIC_USER;
+		if (nic->tap_fd >= 0)
+			to->tap_fd = add_fd(fds, n, TAKE_FD(nic->tap_fd));
+	}
 }
 
 static void parse_uuid(const char *text, uint8_t ret[16])
@@ -175,8 +176,7 @@ int desktop_spec_build(struct desktop *desktop, struct qemu_spec *spec, int *fds
 		desktop_spec_close(fds, n);
 		return -1;
 	}
-	if (row->network_id[0])
-		add_nic(desktop, spec, fds, &n);
+	add_nics(desktop, spec, fds, &n);
 	*ret_n = n;
 	return 0;
 }

@@ -14,8 +14,6 @@ static void erase_intent(struct plan *plan, void *ctx);
 static void admit(struct plan *plan, void *ctx);
 static void end_parked(struct plan *plan, void *ctx);
 static void leave_parked(struct plan *plan, void *ctx);
-static void create_tap(struct plan *plan, void *ctx);
-static void delete_tap(struct plan *plan, void *ctx);
 static void spawn_qemu(struct plan *plan, void *ctx);
 static void kill_qemu(struct plan *plan, void *ctx);
 static void open_monitor(struct plan *plan, void *ctx);
@@ -27,7 +25,7 @@ static const struct plan_step start_plan[] = {
 	{"intent", write_intent, erase_intent},
 	{"admission", admit, NULL},
 	{"unpark", end_parked, leave_parked},
-	{"tap", create_tap, delete_tap},
+	{"tap", desktop_taps_make, desktop_taps_drop},
 	{"qemu", spawn_qemu, kill_qemu},
 	/* start_timeout_s is its deadline */
 	{"handshake", open_monitor, close_monitor, UINT32_MAX},
@@ -41,7 +39,7 @@ static void erase_park(struct plan *plan, void *ctx);
 /* For work on the disks of a desktop that is stopped; a start goes on from here. */
 static const struct plan_step park_plan[] = {
 	{"intent", write_park, erase_park},
-	{"tap", create_tap, delete_tap},
+	{"tap", desktop_taps_make, desktop_taps_drop},
 	{"qemu", spawn_qemu, kill_qemu},
 	{"handshake", open_monitor, close_monitor, UINT32_MAX},
 };
@@ -109,67 +107,6 @@ static void leave_parked(struct plan *plan, void *ctx)
 	struct desktop *desktop = ctx;
 	desktop->ended = NULL;
 	desktop_retry_stop(desktop);
-	plan_undone(plan);
-}
-
-static void on_tap(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
-{
-	struct desktop *desktop = data;
-	if (err && err->code == ERR_CANCELLED)
-		return; /* the wire closes: the daemon ends */
-	desktop->spawning = false;
-	if (!err) {
-		desktop->tap_fd = TAKE_FD(fds[0]);
-		if (plan_is_undoing(desktop->plan))
-			delete_tap(desktop->plan, desktop);
-		else
-			plan_next(desktop->plan);
-	} else if (plan_is_undoing(desktop->plan)) {
-		plan_undone(desktop->plan);
-	} else {
-		plan_fail(desktop->plan, err);
-	}
-}
-
-static void create_tap(struct plan *plan, void *ctx)
-{
-	struct desktop *desktop = ctx;
-	struct desktops_env *env = &desktop->all->env;
-	struct err err;
-	const struct db_network *network = NULL;
-	if (desktop->park == PARK_IS) {
-		plan_next(plan);
-		return;
-	}
-	if (desktop->row.network_id[0]) {
-		network = networks_find(env->networks, desktop->row.network_id, &err);
-		if (!network) {
-			plan_fail(plan, &err);
-			return;
-		}
-	}
-	if (!network || network->kind == DB_NETWORK_USER) {
-		plan_next(plan);
-		return;
-	}
-	struct priv_request req;
-	const struct network_tap tap = desktop_tap(desktop);
-	if (networks_tap_request(env->networks, network, &tap, PRIV_TAP_CREATE, &req, &err) < 0) {
-		plan_fail(plan, &err);
-		return;
-	}
-	desktop->spawning = true;
-	priv_call(env->priv, &req, NULL, 0, on_tap, desktop);
-}
-
-/* A tap lives as long as a descriptor of it: QEMU's goes with QEMU, this one goes here. */
-static void delete_tap(struct plan *plan, void *ctx)
-{
-	struct desktop *desktop = ctx;
-	if (desktop->spawning)
-		return; /* its answer goes on from here */
-	if (desktop->tap_fd >= 0)
-		close(TAKE_FD(desktop->tap_fd));
 	plan_undone(plan);
 }
 
@@ -294,9 +231,22 @@ static void close_monitor(struct plan *plan, void *ctx)
 	plan_undone(plan);
 }
 
+/* the command line cannot say that a cable is out */
+static void pull_cables(struct desktop *desktop)
+{
+	char name[16];
+	for (struct nic *nic = NULL; (nic = desktop_nic_next(desktop, nic));) {
+		snprintf(name, sizeof(name), "nic%d", (int)nic->row.number);
+		if (!nic->row.link_up)
+			qmp_execute(desktop->qmp, "set_link",
+				    json_pack("{s:s, s:b}", "name", name, "up", 0), 0, NULL, NULL);
+	}
+}
+
 static void run_guest(struct plan *plan, void *ctx)
 {
 	struct desktop *desktop = ctx;
+	pull_cables(desktop);
 	desktop->park = PARK_NONE;
 	desktop->disk_error = (struct err){0};
 	qmp_execute(desktop->qmp, "cont", NULL, 0, step_answered, desktop);

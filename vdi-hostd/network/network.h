@@ -10,6 +10,7 @@
 #include "vdi-hostd/db/firewall.h"
 #include "vdi-hostd/db/forward.h"
 #include "vdi-hostd/db/network.h"
+#include "vdi-hostd/db/nic.h"
 #include "vdi-hostd/db/reservation.h"
 #include "vdi-hostd/priv/priv.h"
 
@@ -110,12 +111,18 @@ int networks_pick_address(struct networks *networks, const struct db_network *ne
  * struct network_tap - a NIC of a desktop, as the privileged half makes it
  * @desktop, @nic: the desktop's slot, and which of its NICs
  * @ip: host byte order; 0: given by others
+ * @down: the cable is out
  */
 struct network_tap {
 	uint32_t desktop, nic;
 	const char *mac;
 	uint32_t ip;
+	bool down;
+	struct db_rate to_guest, from_guest;
 };
+
+/** networks_parse_mac() - "52:54:00:01:02:03"; -1 where it is none */
+int networks_parse_mac(const char *text, uint8_t ret[6]) warn_unused;
 
 /**
  * networks_tap_request() - PRIV_TAP_CREATE or PRIV_TAP_ATTACH of a NIC on @network, guarded as the

@@ -6,13 +6,19 @@
 #include "base/log.h"
 #include "vdi-hostd/network/private.h"
 
-static int parse_mac(const char *text, uint8_t ret[6])
+int networks_parse_mac(const char *text, uint8_t ret[6])
 {
 	char end;
 	return sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%c", &ret[0], &ret[1], &ret[2],
 		      &ret[3], &ret[4], &ret[5], &end) == 6
 		       ? 0
 		       : -1;
+}
+
+static struct netcfg_rate rate_of(const struct db_rate *rate)
+{
+	return (struct netcfg_rate){.bits_per_s = (uint64_t)rate->kbit_per_s * 1000,
+				    .burst = (uint32_t)rate->burst_kib * 1024};
 }
 
 int networks_tap_request(struct networks *all, const struct db_network *row,
@@ -28,8 +34,10 @@ int networks_tap_request(struct networks *all, const struct db_network *row,
 		.any_address = row->kind == DB_NETWORK_BRIDGED,
 		.isolated = row->isolate_ports,
 		.mtu = (uint16_t)row->mtu,
+		.down = tap->down,
+		.rates = {rate_of(&tap->to_guest), rate_of(&tap->from_guest)},
 	};
-	if (parse_mac(tap->mac, req.u.tap.mac) < 0 || !netcfg_mac_is_valid(req.u.tap.mac))
+	if (networks_parse_mac(tap->mac, req.u.tap.mac) < 0 || !netcfg_mac_is_valid(req.u.tap.mac))
 		return err_set_field(err, "mac", "'%.20s' is no MAC of a NIC", tap->mac);
 	if (!address6_of_raw(row, tap->ip, req.u.tap.address6))
 		memset(req.u.tap.address6, 0, sizeof(req.u.tap.address6));

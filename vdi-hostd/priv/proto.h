@@ -15,6 +15,7 @@
 #include "netcfg/forward.h"
 #include "netcfg/group.h"
 #include "netcfg/nic.h"
+#include "netcfg/rate.h"
 #include "netcfg/uplink.h"
 #include "vdi-hostd/priv/qemu_spec.h"
 
@@ -119,6 +120,7 @@ enum {
  * @isolated: bool: nothing passes to other isolated ports of the bridge
  * @down: bool: the cable is out
  * @groups: firewall groups by id, which PRIV_GROUP_ENSURE made
+ * @rates: how fast it may be
  */
 struct priv_tap {
 	uint32_t desktop;
@@ -130,6 +132,7 @@ struct priv_tap {
 	uint16_t mtu;
 	uint8_t any_address, isolated, down, n_groups;
 	uint32_t groups[NETCFG_NIC_GROUPS_MAX];
+	struct netcfg_rates rates;
 };
 
 /** struct priv_uplink - @timeout_s: 0: it is confirmed already; RELEASE does not look at it */

@@ -126,7 +126,9 @@ static int check_nic(const struct qemu_nic *nic, bool *used, size_t n_fds, struc
 	static const uint8_t zero[6];
 	if ((nic->mac[0] & 1) || memcmp(nic->mac, zero, sizeof(zero)) == 0)
 		return err_set_field(err, "mac", "a NIC's address must be a unicast one");
-	if (in_range(nic->link_up, 0, 1, "link_up", err) < 0)
+	if (in_range(nic->link_up, 0, 1, "link_up", err) < 0 ||
+	    in_range(nic->number, 0, QEMU_NICS_MAX - 1, "number", err) < 0 ||
+	    (nic->mtu && in_range(nic->mtu, PRIV_MTU_MIN, PRIV_MTU_MAX, "mtu", err) < 0))
 		return -1;
 	if (nic->tap_fd == QEMU_NIC_USER)
 		return 0;
@@ -153,7 +155,9 @@ int qemu_spec_check(const struct qemu_spec *spec, size_t n_fds, struct err *err)
 	    use_fd(used, n_fds, spec->cdrom_fd, "cdrom_fd", err) < 0)
 		return -1;
 	for (size_t i = 0; i < spec->n_nics; i++)
-		if (check_nic(&spec->nics[i], used, n_fds, err) < 0)
+		if (check_nic(&spec->nics[i], used, n_fds, err) < 0 ||
+		    (i > 0 && in_range(spec->nics[i].number, spec->nics[i - 1].number + 1u,
+				       QEMU_NICS_MAX - 1, "number", err) < 0))
 			return -1;
 	for (size_t i = 0; i < n_fds; i++)
 		if (!used[i])
@@ -374,21 +378,41 @@ static void push_cdrom(const struct qemu_spec *spec, const int *fds, struct argv
 	argv_push(argv, "ide-cd,id=cdrom0,bus=ide.0%s%s", drive, boot);
 }
 
-static void push_nic(const struct qemu_spec *spec, size_t index, const int *fds, struct argv *argv)
+/* A port costs next to nothing, and one that is there at boot can be plugged into later. */
+static void push_root_port(struct argv *argv, const char *name, unsigned int number,
+			   unsigned int chassis, unsigned int slot)
 {
-	const struct qemu_nic *nic = &spec->nics[index];
+	argv_push(argv, "-device");
+	/* there is not enough I/O space for all of them, and virtio needs none */
+	argv_push(argv, "pcie-root-port,id=%s%u,chassis=%u,io-reserve=0,bus=pcie.0,addr=0x%02x",
+		  name, number, chassis, slot + number);
+}
+
+static void push_nic(const struct qemu_nic *nic, const int *fds, struct argv *argv)
+{
 	const uint8_t *m = nic->mac;
+	char mtu[32] = "";
 
 	argv_push(argv, "-netdev");
 	if (nic->tap_fd == QEMU_NIC_USER)
-		argv_push(argv, "user,id=net%zu,restrict=off", index);
+		argv_push(argv, "user,id=net%u,restrict=off", nic->number);
 	else
-		argv_push(argv, "tap,id=net%zu,fd=%d,vhost=off", index, fds[nic->tap_fd]);
+		argv_push(argv, "tap,id=net%u,fd=%d,vhost=off", nic->number, fds[nic->tap_fd]);
+	if (nic->mtu)
+		snprintf(mtu, sizeof(mtu), ",host_mtu=%u", nic->mtu);
 	argv_push(argv, "-device");
 	argv_push(argv,
-		  "virtio-net-pci,id=nic%zu,netdev=net%zu,mac=%02x:%02x:%02x:%02x:%02x:%02x,"
-		  "romfile=,bus=pcie.0,addr=0x%02zx",
-		  index, index, m[0], m[1], m[2], m[3], m[4], m[5], SLOT_NICS + index);
+		  "virtio-net-pci,id=nic%u,netdev=net%u,mac=%02x:%02x:%02x:%02x:%02x:%02x,"
+		  "romfile=,bus=nicbus%u%s",
+		  nic->number, nic->number, m[0], m[1], m[2], m[3], m[4], m[5], nic->number, mtu);
+}
+
+static void push_nics(const struct qemu_spec *spec, const int *fds, struct argv *argv)
+{
+	for (unsigned int i = 0; i < QEMU_NICS_MAX; i++)
+		push_root_port(argv, "nicbus", i, SPARE_PORTS + 1 + i, SLOT_NICS);
+	for (size_t i = 0; i < spec->n_nics; i++)
+		push_nic(&spec->nics[i], fds, argv);
 }
 
 static void push_rest(struct argv *argv)
@@ -398,11 +422,8 @@ static void push_rest(struct argv *argv)
 	argv_push(argv, "-object");
 	argv_push(argv, "rng-builtin,id=rng");
 	push_device(argv, "virtio-rng-pci,id=virtio-rng,rng=rng", SLOT_RNG);
-	for (unsigned int i = 0; i < SPARE_PORTS; i++) {
-		argv_push(argv, "-device");
-		argv_push(argv, "pcie-root-port,id=spare%u,chassis=%u,bus=pcie.0,addr=0x%02x", i,
-			  i + 1, SLOT_SPARE + i);
-	}
+	for (unsigned int i = 0; i < SPARE_PORTS; i++)
+		push_root_port(argv, "spare", i, i + 1, SLOT_SPARE);
 }
 
 void qemu_argv_build(const struct qemu_spec *spec, const char *binary, const int *fds,
@@ -416,8 +437,7 @@ void qemu_argv_build(const struct qemu_spec *spec, const char *binary, const int
 	for (size_t i = 0; i < spec->n_disks; i++)
 		push_disk(spec, i, fds, ret);
 	push_cdrom(spec, fds, ret);
-	for (size_t i = 0; i < spec->n_nics; i++)
-		push_nic(spec, i, fds, ret);
+	push_nics(spec, fds, ret);
 	push_usb(spec, ret);
 	push_rest(ret);
 	if (spec->incoming) {

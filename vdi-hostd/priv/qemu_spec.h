@@ -43,12 +43,16 @@ struct qemu_disk {
 /**
  * struct qemu_nic - a virtio NIC
  * @tap_fd: index in the descriptor list, or QEMU_NIC_USER (kind `user`)
+ * @number: its place on the guest's bus, 0..QEMU_NICS_MAX - 1; kept while others come and go
+ * @mtu: what the guest is told, or 0
  * @link_up: the command line cannot say it: 0 asks the caller for set_link before the guest runs
  *
- * NIC N is device `nicN` on netdev `netN`.
+ * NIC number N is device `nicN` on netdev `netN`, behind root port `nicbusN`.
  */
 struct qemu_nic {
+	uint8_t number;
 	uint8_t mac[6];
+	uint16_t mtu;
 	uint8_t tap_fd;
 	uint8_t link_up;
 };
@@ -68,7 +72,8 @@ struct qemu_nic {
  * @incoming: wait for migrate-incoming instead of being a machine that was just switched on
  *
  * Fixed ids: device `video`, chardevs `qmp` `agent` `console` `vdagent` `usbredirN`, devices
- * `usbN`, `balloon`, and spare root ports `spare0` to `spare3` for what is plugged in later.
+ * `usbN`, `balloon`, root ports `nicbus0` to `nicbus7`, each with its NIC or empty, and spare ones
+ * `spare0` to `spare3` for what is plugged in later.
  */
 struct qemu_spec {
 	uint32_t slot;

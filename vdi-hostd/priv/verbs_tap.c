@@ -1,10 +1,12 @@
 /* Taps: what is behind one is guarded before it is there. */
 #include <arpa/inet.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "netcfg/link.h"
 #include "netcfg/nic.h"
+#include "netcfg/rate.h"
 #include "netcfg/tap.h"
 #include "vdi-hostd/priv/network_names.h"
 
@@ -12,6 +14,19 @@ static bool is_guarded(const struct priv_tap *tap)
 {
 	static const uint8_t none[6];
 	return memcmp(tap->mac, none, sizeof(none)) != 0;
+}
+
+static int check_rate(const struct netcfg_rate *rate, struct err *err)
+{
+	if (rate->bits_per_s &&
+	    (rate->bits_per_s < NETCFG_RATE_MIN || rate->bits_per_s > NETCFG_RATE_MAX))
+		return err_set_field(err, "rates", "a rate of %llu bit/s is not in %llu to %llu",
+				     (unsigned long long)rate->bits_per_s, NETCFG_RATE_MIN,
+				     NETCFG_RATE_MAX);
+	if (rate->burst && (rate->burst < NETCFG_BURST_MIN || rate->burst > NETCFG_BURST_MAX))
+		return err_set_field(err, "rates", "a burst of %u bytes is not in %u to %u",
+				     rate->burst, NETCFG_BURST_MIN, NETCFG_BURST_MAX);
+	return 0;
 }
 
 int verb_tap_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err)
@@ -38,6 +53,9 @@ int verb_tap_check(const struct priv_request *req, const int *fds, size_t n_fds,
 	for (size_t i = 0; i < tap->n_groups; i++)
 		if (tap->groups[i] == 0)
 			return err_set_field(err, "groups", "a group's id begins with 1");
+	if (check_rate(&tap->rates.to_guest, err) < 0 ||
+	    check_rate(&tap->rates.from_guest, err) < 0)
+		return -1;
 	return 0;
 }
 
@@ -92,6 +110,13 @@ int verb_tap_look(struct verbs *verbs, const struct priv_request *req, const int
 	return 0;
 }
 
+static int limit(struct verbs *verbs, const struct priv_tap *tap, const char *name, struct err *err)
+{
+	if (tap->rates.to_guest.bits_per_s || tap->rates.from_guest.bits_per_s)
+		return netcfg_rates_ensure(verbs->netcfg, name, &tap->rates, err);
+	return netcfg_rates_remove(verbs->netcfg, name, err);
+}
+
 int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err)
 {
@@ -103,8 +128,11 @@ int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const i
 
 	if (network_need_netcfg(verbs, err) < 0 || guard(verbs, tap, name.text, err) < 0)
 		return -1;
-	if (netcfg_tap_create(verbs->netcfg, name.text, &wish, reply_fds, err) < 0) {
+	bool made = netcfg_tap_create(verbs->netcfg, name.text, &wish, reply_fds, err) == 0;
+	if (!made || limit(verbs, tap, name.text, err) < 0) {
 		struct err ignored;
+		if (made)
+			close(TAKE_FD(reply_fds[0]));
 		(void)!netcfg_nics_delete(verbs->netcfg, names, 1, &ignored);
 		return -1;
 	}
@@ -128,7 +156,9 @@ int verb_tap_attach(struct verbs *verbs, const struct priv_request *req, const i
 		return err_set(err, ERR_NOT_FOUND, "there is no tap %s", name.text);
 	if (guard(verbs, tap, name.text, err) < 0)
 		return -1;
-	return netcfg_tap_attach(verbs->netcfg, name.text, &wish, err);
+	if (netcfg_tap_attach(verbs->netcfg, name.text, &wish, err) < 0)
+		return -1;
+	return limit(verbs, tap, name.text, err);
 }
 
 int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
@@ -138,6 +168,7 @@ int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const i
 	const char *const names[] = {name.text};
 
 	if (network_need_netcfg(verbs, err) < 0 ||
+	    netcfg_rates_remove(verbs->netcfg, name.text, err) < 0 ||
 	    netcfg_tap_delete(verbs->netcfg, name.text, err) < 0)
 		return -1;
 	return netcfg_nics_delete(verbs->netcfg, names, 1, err);

@@ -16,6 +16,7 @@
 #include "vdi-hostd/db/desktop.h"
 #include "vdi-hostd/db/image.h"
 #include "vdi-hostd/db/network.h"
+#include "vdi-hostd/db/nic.h"
 
 struct fixture {
 	char folder[64], path[80];
@@ -94,6 +95,14 @@ static inline struct db_desktop a_desktop(const char *id, const char *name, int6
 	snprintf(row.image_id, sizeof(row.image_id), "image");
 	snprintf(row.disks[DB_DISK_SYSTEM].file, sizeof(row.disks[DB_DISK_SYSTEM].file), "%s.qcow2",
 		 id);
-	snprintf(row.mac, sizeof(row.mac), "52:54:00:00:00:%02x", (unsigned int)slot & 0xff);
+	return row;
+}
+
+static inline struct db_nic a_nic(const char *desktop_id, int64_t number, const char *network_id)
+{
+	struct db_nic row = {.number = number, .link_up = true};
+	snprintf(row.desktop_id, sizeof(row.desktop_id), "%s", desktop_id);
+	snprintf(row.network_id, sizeof(row.network_id), "%s", network_id);
+	snprintf(row.mac, sizeof(row.mac), "52:54:00:00:00:%02x", (unsigned int)number & 0xff);
 	return row;
 }

@@ -16,6 +16,12 @@ static int keep_network(void *data, const struct db_network *row)
 	return 0;
 }
 
+static int keep_nic(void *data, const struct db_nic *row)
+{
+	memcpy(data, row, sizeof(*row));
+	return 0;
+}
+
 static int keep_desktop(void *data, const struct db_desktop *row)
 {
 	*(struct db_desktop *)data = *row;
@@ -146,13 +152,26 @@ static void desktops_hold_what_they_use(void **state)
 	assert_fails(f, ERR_CONFLICT, db_desktop_insert(f->db, &a, &f->err)); /* no such image */
 	assert_works(f, db_image_insert(f->db, &image, &f->err));
 	assert_works(f, db_desktop_insert(f->db, &a, &f->err)); /* no network is fine */
-	snprintf(a.network_id, sizeof(a.network_id), "net");
-	assert_fails(f, ERR_CONFLICT, db_desktop_update(f->db, &a, &f->err));
+	struct db_nic nic = a_nic("a", 0, "net"), got_nic = {0};
+	assert_fails(f, ERR_CONFLICT, db_nic_insert(f->db, &nic, &f->err)); /* no such network */
 	assert_works(f, db_network_insert(f->db, &network, &f->err));
+	assert_works(f, db_nic_insert(f->db, &nic, &f->err));
+	nic.ip = 0xfffffffd;
+	nic.link_up = false;
+	nic.to_guest = (struct db_rate){1, 2};
+	nic.from_guest = (struct db_rate){3, 4};
+	assert_works(f, db_nic_update(f->db, &nic, &f->err));
+	assert_works(f, db_nic_each(f->db, keep_nic, &got_nic, &f->err));
+	assert_memory_equal(&got_nic, &nic, sizeof(nic));
+	nic.number = 1;
+	assert_fails(f, ERR_EXISTS, db_nic_insert(f->db, &nic, &f->err)); /* the MAC */
+	assert_fails(f, ERR_NOT_FOUND, db_nic_update(f->db, &nic, &f->err));
+	assert_works(f, db_nic_delete(f->db, "a", 1, &f->err));
+	nic = a_nic("a", 8, "net");
+	assert_fails(f, ERR_CONFLICT, db_nic_insert(f->db, &nic, &f->err)); /* the number */
 	a.op = DB_DESKTOP_OP_DELETE;
 	a.restart = DB_RESTART_ALWAYS;
 	a.wanted = a.autostart = a.failed = true;
-	a.ip = 0xfffffffd;
 	a.pid = 1 << 22;
 	snprintf(a.state_reason, sizeof(a.state_reason), "it's \"so\"; DROP TABLE desktop");
 	assert_works(f, db_desktop_update(f->db, &a, &f->err));

@@ -251,6 +251,8 @@ static void test_check(void **state)
 	REFUSE(memset(spec.nics[0].mac, 0, 6), "mac");
 	REFUSE(spec.nics[0].tap_fd = GUEST_FDS, "tap_fd");
 	REFUSE(spec.nics[0].link_up = 2, "link_up");
+	REFUSE(spec.nics[0].number = QEMU_NICS_MAX, "number");
+	REFUSE(spec.nics[0].mtu = 1, "mtu");
 	REFUSE(memset(&spec, 0xff, sizeof(spec)), "slot");
 	REFUSE(memset(&spec, 0, sizeof(spec)), "slot");
 	assert_refused(&guest->req.u.qemu, GUEST_FDS + 1, "n_fds");
@@ -284,6 +286,7 @@ static void test_largest(void **state)
 	}
 	for (size_t i = 0; i < QEMU_NICS_MAX; i++) {
 		spec.nics[i] = spec.nics[0];
+		spec.nics[i].number = (uint8_t)i;
 		spec.nics[i].tap_fd = next++;
 	}
 	spec.cdrom_fd = next++;

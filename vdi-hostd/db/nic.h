@@ -1,0 +1,28 @@
+/* Rows of `nic`: what connects desktops to networks. */
+#pragma once
+
+#include "vdi-hostd/db/db.h"
+
+/** struct db_rate - one way; 0: no limit, resp. what suits it */
+struct db_rate {
+	int64_t kbit_per_s, burst_kib;
+};
+
+struct db_nic {
+	char desktop_id[STR_UUID_LEN + 1];
+	int64_t number; /* of the desktop's, from 0; its place on the guest's bus as well */
+	char network_id[STR_UUID_LEN + 1];
+	char mac[18]; /* unique */
+	uint32_t ip;  /* host byte order; 0: given by others */
+	bool link_up;
+	struct db_rate to_guest, from_guest;
+};
+
+int db_nic_insert(struct db *db, const struct db_nic *row, struct err *err) warn_unused;
+int db_nic_update(struct db *db, const struct db_nic *row, struct err *err) warn_unused;
+/** db_nic_delete() - one that is not there is no error */
+int db_nic_delete(struct db *db, const char *desktop_id, int64_t number,
+		  struct err *err) warn_unused;
+/** db_nic_each() - by desktop and number */
+int db_nic_each(struct db *db, int (*cb)(void *data, const struct db_nic *row), void *data,
+		struct err *err) warn_unused;

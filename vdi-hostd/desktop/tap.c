@@ -1,0 +1,99 @@
+/* The taps of a desktop that starts: one after the other, and all or none. */
+#include <string.h>
+
+#include "base/log.h"
+#include "vdi-hostd/desktop/private.h"
+
+static void make_next(struct desktop *desktop);
+
+static void on_tap(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
+{
+	struct desktop *desktop = data;
+	if (err && err->code == ERR_CANCELLED)
+		return; /* the wire closes: the daemon ends */
+	desktop->spawning = false;
+	if (!err)
+		desktop->nics[desktop->tap_at].tap_fd = TAKE_FD(fds[0]);
+	if (plan_is_undoing(desktop->plan))
+		desktop_taps_drop(desktop->plan, desktop);
+	else if (err)
+		plan_fail(desktop->plan, err);
+	else
+		make_next(desktop);
+}
+
+/* one that is there already is passed over, one that needs none as well */
+static void make_next(struct desktop *desktop)
+{
+	struct desktops_env *env = &desktop->all->env;
+	struct priv_request req;
+	struct err err;
+	struct nic *nic = NULL;
+	while ((nic = desktop_nic_next(desktop, nic)))
+		if (nic->tap_fd < 0 && desktop_nic_has_tap(desktop, nic))
+			break;
+	if (!nic) {
+		plan_next(desktop->plan);
+		return;
+	}
+	const struct network_tap tap = desktop_nic_tap(desktop, nic);
+	if (networks_tap_request(env->networks, desktop_nic_network(desktop, nic), &tap,
+				 PRIV_TAP_CREATE, &req, &err) < 0) {
+		plan_fail(desktop->plan, &err);
+		return;
+	}
+	desktop->tap_at = nic->row.number;
+	desktop->spawning = true;
+	priv_call(env->priv, &req, NULL, 0, on_tap, desktop);
+}
+
+void desktop_taps_make(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	if (desktop->park == PARK_IS)
+		plan_next(plan);
+	else
+		make_next(desktop);
+}
+
+void desktop_taps_close(struct desktop *desktop)
+{
+	for (size_t i = 0; i < QEMU_NICS_MAX; i++)
+		if (desktop->nics[i].tap_fd >= 0)
+			close(TAKE_FD(desktop->nics[i].tap_fd));
+}
+
+/* A tap lives as long as a descriptor of it: QEMU's goes with QEMU, these go here. */
+void desktop_taps_drop(struct plan *plan, void *ctx)
+{
+	struct desktop *desktop = ctx;
+	if (desktop->spawning)
+		return; /* its answer goes on from here */
+	desktop_taps_close(desktop);
+	plan_undone(plan);
+}
+
+static void on_attached(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
+{
+	if (err && err->code != ERR_CANCELLED)
+		log_warn("a running desktop is cut off from its network until it is started again: "
+			 "%s",
+			 err->msg);
+}
+
+void desktop_taps_attach(struct desktop *desktop)
+{
+	struct desktops_env *env = &desktop->all->env;
+	struct priv_request req;
+	struct err err;
+	for (struct nic *nic = NULL; (nic = desktop_nic_next(desktop, nic));) {
+		if (!desktop_nic_has_tap(desktop, nic))
+			continue;
+		const struct network_tap tap = desktop_nic_tap(desktop, nic);
+		if (networks_tap_request(env->networks, desktop_nic_network(desktop, nic), &tap,
+					 PRIV_TAP_ATTACH, &req, &err) < 0)
+			on_attached(NULL, NULL, NULL, &err);
+		else
+			priv_call(env->priv, &req, NULL, 0, on_attached, NULL);
+	}
+}
