@@ -82,3 +82,39 @@ void netcfg_address_add(struct netcfg_batch *batch, int type, int index,
 		netcfg_put(msg, IFA_BROADCAST, &all, sizeof(all));
 	}
 }
+
+struct owner {
+	const struct netcfg_addr *address;
+	int index;
+};
+
+static void owner_look(void *data, struct nlmsghdr *answer)
+{
+	struct owner *owner = data;
+	struct netcfg_addr found[1];
+	const struct ifaddrmsg *head = nlmsg_data(answer);
+	struct addresses addresses = {.index = (int)head->ifa_index, .ret = found, .max = 1};
+	address_store(&addresses, answer);
+	if (addresses.n == 0)
+		return;
+	found[0].prefix = owner->address->prefix;
+	if (netcfg_addr_equal(&found[0], owner->address))
+		owner->index = addresses.index;
+}
+
+int netcfg_address_link(struct netcfg *netcfg, const struct netcfg_addr *address, int *ret,
+			struct err *err)
+{
+	const struct ifaddrmsg head = {.ifa_family = (uint8_t)address->family};
+	struct owner owner = {.address = address};
+	int sys;
+	do
+		sys = netcfg_ask(netcfg->sock,
+				 netcfg_msg(RTM_GETADDR, NLM_F_DUMP, &head, sizeof(head)),
+				 owner_look, &owner);
+	while (sys == EINTR);
+	if (sys != 0)
+		return netcfg_err_sys(err, sys, "cannot list the addresses");
+	*ret = owner.index;
+	return 0;
+}

@@ -53,7 +53,7 @@ void netcfg_mac_of_name(const char *name, uint8_t mac[6]);
 
 /* ---- requests (nl.c) ---- */
 
-#define NETCFG_BATCH_MAX 64
+#define NETCFG_BATCH_MAX 104
 
 /**
  * struct netcfg_batch - requests that go to the kernel in one system call, in this order
@@ -126,6 +126,10 @@ int netcfg_addresses_of(struct netcfg *netcfg, int index, struct netcfg_addr *re
 /** netcfg_address_add() - one more RTM_NEWADDR or RTM_DELADDR */
 void netcfg_address_add(struct netcfg_batch *batch, int type, int index,
 			const struct netcfg_addr *address);
+
+/** netcfg_address_link() - the index of the link that has this address, or 0 */
+int netcfg_address_link(struct netcfg *netcfg, const struct netcfg_addr *address, int *ret,
+			struct err *err) warn_unused;
 
 struct netcfg_port;
 

@@ -38,12 +38,27 @@ static void port_parse(struct nlattr *data, struct netcfg_link *ret)
 	ret->flood = flag_of(attr[IFLA_BRPORT_UNICAST_FLOOD]);
 }
 
+/* what tells one VLAN or VXLAN from another */
+static void number_parse(struct nlattr *data, struct netcfg_link *ret)
+{
+	struct nlattr *attr[2]; /* it is the first attribute of both */
+	_Static_assert(IFLA_VLAN_ID == 1 && IFLA_VXLAN_ID == 1, "");
+	if (nla_parse_nested(attr, 1, data, NULL) < 0 || !attr[1])
+		return;
+	if (strcmp(ret->kind, "vlan") == 0 && nla_len(attr[1]) >= 2)
+		ret->vlan = nla_get_u16(attr[1]);
+	else if (strcmp(ret->kind, "vxlan") == 0 && nla_len(attr[1]) >= 4)
+		ret->vni = nla_get_u32(attr[1]);
+}
+
 static void info_parse(struct nlattr *info, struct netcfg_link *ret)
 {
 	struct nlattr *attr[IFLA_INFO_MAX + 1];
 	if (nla_parse_nested(attr, IFLA_INFO_MAX, info, NULL) < 0)
 		return;
 	text_copy(ret->kind, sizeof(ret->kind), attr[IFLA_INFO_KIND]);
+	if (attr[IFLA_INFO_DATA])
+		number_parse(attr[IFLA_INFO_DATA], ret);
 	char master[16] = "";
 	text_copy(master, sizeof(master), attr[IFLA_INFO_SLAVE_KIND]);
 	if (attr[IFLA_INFO_SLAVE_DATA] && strcmp(master, "bridge") == 0)

@@ -20,6 +20,7 @@ struct netcfg_counters {
  * @master:      index of the bridge it is a port of, or 0
  * @master_name: that bridge's name, or ""
  * @lower:       index of the link below it (VLAN, VXLAN), or 0
+ * @vlan, @vni:  of a VLAN and of a VXLAN, else 0
  * @isolated, @learning, @flood, @hairpin: of a bridge's port
  */
 struct netcfg_link {
@@ -30,6 +31,8 @@ struct netcfg_link {
 	int master;
 	char master_name[NETCFG_NAME_MAX + 1];
 	int lower;
+	uint16_t vlan;
+	uint32_t vni;
 	bool isolated, learning, flood, hairpin;
 	uint8_t mac[6];
 	uint32_t mtu;

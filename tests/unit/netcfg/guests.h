@@ -59,8 +59,8 @@ static inline void guest_link(const struct guest *guest, const char *outer, cons
 		 outer, mac, (int)getpid(), guest->ns, outer);
 	netns_run(command);
 	snprintf(command, sizeof(command),
-		 "ip link set inner0 name eth0; ip link set eth0 up; "
-		 "sysctl -qw net.ipv6.conf.eth0.accept_dad=0 2>/dev/null");
+		 "ip link set inner0 name eth0; f=/proc/sys/net/ipv6/conf/eth0/accept_dad; "
+		 "[ ! -e $f ] || echo 0 > $f; ip link set eth0 up");
 	guest_run(guest, command);
 	if (*address4) {
 		snprintf(command, sizeof(command), "ip addr add %s dev eth0", address4);
@@ -147,6 +147,16 @@ static inline bool guest_reaches(const struct guest *guest, const char *address,
 		return false;
 	close(fd);
 	return true;
+}
+
+/* The same, with some patience: the kernel takes up to a second to see that a link has come up. */
+static inline bool guest_reaches_soon(const struct guest *guest, const char *address,
+				      unsigned int port)
+{
+	for (int i = 0; i < 20; i++)
+		if (guest_reaches(guest, address, port))
+			return true;
+	return false;
 }
 
 /* Who is it, as the one that listens sees it? "" when there is nobody. */
