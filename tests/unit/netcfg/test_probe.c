@@ -19,13 +19,15 @@ static void test_finds_what_is_used_here(void **state)
 	_cleanup_free_ char *after = netns_output("ip link; nft list ruleset");
 	assert_string_equal(before, after);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
-	print_message("vlan: %s, bridge vlan filtering: %s\n",
-		      found & NETCFG_HAS_VLAN ? "yes" : "no",
-		      found & NETCFG_HAS_BRIDGE_VLAN ? "yes" : "no");
+	for (uint32_t i = 0; netcfg_feature_name(1U << i); i++)
+		print_message("%s: %s\n", netcfg_feature_name(1U << i),
+			      found & 1U << i ? "yes" : "no");
+	assert_null(netcfg_feature_name(0));
+	assert_null(netcfg_feature_name(3));
 }
 
 /* the same question to the kernel by another tool has the same answer */
-static void test_vlan_agrees_with_ip(void **state)
+static void test_agrees_with_other_tools(void **state)
 {
 	struct err err;
 	uint32_t found = 0;
@@ -35,6 +37,18 @@ static void test_vlan_agrees_with_ip(void **state)
 	bool filter = system("ip link add brv type bridge vlan_filtering 1 2>/dev/null") == 0;
 	assert_int_equal(!!(found & NETCFG_HAS_VLAN), vlan);
 	assert_int_equal(!!(found & NETCFG_HAS_BRIDGE_VLAN), filter);
+	bool vxlan = system("ip link add vx type vxlan id 2 dstport 4789 2>/dev/null") == 0;
+	bool ifb =
+		system("ip link add i type ifb 2>/dev/null && ip link add v type veth peer name w "
+		       "&& tc qdisc add dev v ingress && tc filter add dev v parent ffff: "
+		       "protocol all u32 match u32 0 0 action mirred egress redirect dev i "
+		       "2>/dev/null") == 0;
+	bool ct = system("nft add table bridge t && nft 'add chain bridge t c { type filter hook "
+			 "forward priority 0; }' && nft add rule bridge t c ct state established "
+			 "accept 2>/dev/null") == 0;
+	assert_int_equal(!!(found & NETCFG_HAS_VXLAN), vxlan);
+	assert_int_equal(!!(found & NETCFG_HAS_RATE_FROM), ifb);
+	assert_int_equal(!!(found & NETCFG_HAS_BRIDGE_CT), ct);
 }
 
 static void test_without_privilege(void **state)
@@ -56,7 +70,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		netns_test(test_finds_what_is_used_here),
-		netns_test(test_vlan_agrees_with_ip),
+		netns_test(test_agrees_with_other_tools),
 		netns_test(test_without_privilege),
 	};
 	netns_require();
