@@ -12,12 +12,14 @@
 
 #include "base/mem.h"
 #include "base/proc.h"
+#include "storage/file.h"
 
 #define DEADLINE_MS (12 * 60 * 60 * UINT64_C(1000))
 #define STILL_MS    (10 * 60 * UINT64_C(1000))
-#define TAIL        512 /* of each output is kept */
-#define WORDS_MAX   160 /* of them fit into a message */
-#define PIECES      16  /* read at a time before others get their turn */
+#define LOOK_MS     UINT64_C(250) /* a fast disk fills while nobody looks */
+#define TAIL        512           /* of each output is kept */
+#define WORDS_MAX   160           /* of them fit into a message */
+#define PIECES      16            /* read at a time before others get their turn */
 
 /**
  * enum convert_state - where a conversion stands
@@ -172,6 +174,7 @@ static void output_ready(uv_poll_t *poll, int status, int events)
 static void check_limits(struct convert *c)
 {
 	uint64_t now = uv_now(c->loop);
+	struct err full = {0};
 	struct stat st;
 
 	if (c->state != CONVERT_RUNNING)
@@ -180,7 +183,10 @@ static void check_limits(struct convert *c)
 		c->target_blocks = st.st_blocks;
 		c->moved = now;
 	}
-	if (now - c->started > c->limits.deadline_ms)
+	/* a small source may say that it has much in it */
+	if (c->limits.reserve > 0 && storage_check_room(c->target, c->limits.reserve, &full) < 0)
+		stop(c, full.code, full.msg);
+	else if (now - c->started > c->limits.deadline_ms)
 		stop(c, ERR_TIMEOUT, "the conversion took longer than its deadline and was ended");
 	else if (now - c->moved > c->limits.still_ms)
 		stop(c, ERR_TIMEOUT, "the conversion stood still for too long and was ended");
@@ -328,8 +334,9 @@ int convert_start(uv_loop_t *loop, int target, const struct convert_ops *ops,
 	output_watch(&c->errs);
 	uv_timer_init(loop, &c->timer);
 	c->timer.data = c;
+	c->limits.reserve = limits.reserve;
 	uint64_t every = c->limits.still_ms / 4;
-	uv_timer_start(&c->timer, tick, 0, every < 10 ? 10 : every > 5000 ? 5000 : every);
+	uv_timer_start(&c->timer, tick, 0, every < 10 ? 10 : every > LOOK_MS ? LOOK_MS : every);
 	*ret = c;
 	return 0;
 }

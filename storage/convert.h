@@ -32,10 +32,11 @@ struct convert_ops {
 	void (*done)(void *data, const struct err *err);
 };
 
-/** struct convert_limits - milliseconds; 0 stands for the default */
+/** struct convert_limits - 0 stands for the default */
 struct convert_limits {
 	uint64_t deadline_ms; /* in all: 12 hours */
 	uint64_t still_ms;    /* without progress or growth of the target: 10 minutes */
+	uint64_t reserve;     /* bytes that stay free where the target lies: none */
 };
 
 /**

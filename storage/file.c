@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+
+#define RESERVE_MAX (UINT64_C(1) << 30)
 
 bool storage_name_ok(const char *name)
 {
@@ -160,4 +163,35 @@ int storage_file_size(int fd, uint64_t *ret, struct err *err)
 		return err_set_sys(err, ERR_IO, errno, "cannot look at the file");
 	*ret = (uint64_t)st.st_size;
 	return 0;
+}
+
+static int read_space(int fd, struct statvfs *ret, struct err *err)
+{
+	if (fstatvfs(fd, ret) < 0)
+		return err_set_sys(err, ERR_IO, errno, "cannot tell the free space");
+	return 0;
+}
+
+int storage_usual_reserve(int fd, uint64_t *ret, struct err *err)
+{
+	struct statvfs st;
+
+	if (read_space(fd, &st, err) < 0)
+		return -1;
+	uint64_t part = (uint64_t)st.f_blocks * st.f_frsize / 64;
+	*ret = part < RESERVE_MAX ? part : RESERVE_MAX;
+	return 0;
+}
+
+int storage_check_room(int fd, uint64_t reserve, struct err *err)
+{
+	struct statvfs st;
+
+	if (read_space(fd, &st, err) < 0)
+		return -1;
+	if ((uint64_t)st.f_bavail * st.f_frsize >= reserve)
+		return 0;
+	return err_set(err, ERR_LIMIT,
+		       "the store is nearly full: less than %llu bytes are free; make room",
+		       (unsigned long long)reserve);
 }

@@ -41,3 +41,12 @@ int storage_pwrite(int fd, const void *buf, size_t size, uint64_t offset,
 
 /** storage_file_size() - length in bytes */
 int storage_file_size(int fd, uint64_t *ret, struct err *err) warn_unused;
+
+/**
+ * storage_usual_reserve() - what should stay free where a file lies: a 64th of the file system, at
+ * most 1 GiB
+ */
+int storage_usual_reserve(int fd, uint64_t *ret, struct err *err) warn_unused;
+
+/** storage_check_room() - ERR_LIMIT where less than @reserve bytes are free for us */
+int storage_check_room(int fd, uint64_t reserve, struct err *err) warn_unused;

@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -14,11 +13,10 @@
 #include "storage/file.h"
 #include "storage/qcow2.h"
 
-#define PIECE       (UINT64_C(32) << 20) /* that comes in or goes out, whichever is more */
-#define BUFFER      (256 * 1024)
-#define HOLE        (64 * 1024) /* zeros of this length, so aligned, are left out */
-#define RESERVE_MAX (UINT64_C(1) << 30)
-#define STALL_MS    (2 * 60 * UINT64_C(1000))
+#define PIECE    (UINT64_C(32) << 20) /* that comes in or goes out, whichever is more */
+#define BUFFER   (256 * 1024)
+#define HOLE     (64 * 1024) /* zeros of this length, so aligned, are left out */
+#define STALL_MS (2 * 60 * UINT64_C(1000))
 
 /*
  * struct intake - one under way
@@ -93,27 +91,6 @@ static bool is_zero(const unsigned char *bytes, size_t size)
 	return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
 }
 
-/* what was really written is what counts: a hole takes no room */
-static int check_room(const struct intake *intake, struct err *err)
-{
-	struct statvfs st;
-
-	if (fstatvfs(intake->to, &st) < 0)
-		return err_set_sys(err, ERR_IO, errno, "cannot tell the store's free space");
-	uint64_t reserve = intake->limits.reserve;
-	if (reserve == 0) {
-		reserve = (uint64_t)st.f_blocks * st.f_frsize / 64;
-		reserve = reserve < RESERVE_MAX ? reserve : RESERVE_MAX;
-	}
-	if ((uint64_t)st.f_bavail * st.f_frsize < reserve)
-		return err_set(err, ERR_LIMIT,
-			       "what is in the file fills the store: after %llu bytes less than "
-			       "%llu are free; make room",
-			       (unsigned long long)intake->result.written,
-			       (unsigned long long)reserve);
-	return 0;
-}
-
 static int flush(struct intake *intake, struct err *err)
 {
 	size_t size = intake->out_size;
@@ -126,7 +103,8 @@ static int flush(struct intake *intake, struct err *err)
 		size_t n = size - at < HOLE ? size - at : (size_t)HOLE;
 		if (is_zero(intake->out + at, n))
 			continue;
-		if (check_room(intake, err) < 0 ||
+		/* what was really written is what counts: a hole takes no room */
+		if (storage_check_room(intake->to, intake->limits.reserve, err) < 0 ||
 		    storage_pwrite(intake->to, intake->out + at, n, intake->result.written + at,
 				   err) < 0)
 			return -1;
@@ -151,6 +129,9 @@ static int begin(struct intake *intake, struct err *err)
 	enum decompress_kind kind;
 
 	if (!intake->digest && digest_new(&intake->digest, err) < 0)
+		return -1;
+	if (intake->limits.reserve == 0 &&
+	    storage_usual_reserve(intake->to, &intake->limits.reserve, err) < 0)
 		return -1;
 	if (!intake->in) {
 		intake->in = mem_calloc(1, BUFFER);

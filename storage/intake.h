@@ -16,8 +16,7 @@ struct intake;
 /**
  * struct intake_limits - 0 stands for the default
  * @size_max: bytes that may come out: STORAGE_VIRTUAL_SIZE_MAX
- * @reserve:  bytes that have to stay free where it is written: a 64th of the file system, at most
- *            1 GiB
+ * @reserve:  bytes that have to stay free where it is written: storage_usual_reserve()
  * @stall_ms: how long a pipe may stay silent: 2 minutes
  */
 struct intake_limits {

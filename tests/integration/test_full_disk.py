@@ -122,6 +122,19 @@ def test_import(disk, tmp_path, leave_mib):
     assert whole(daemon) == before
 
 
+def test_bomb_in_an_image(disk, tmp_path):
+    """A disk whose clusters are compressed is a bomb of its own; room is kept by who watches the tool."""
+    daemon = disk.daemon
+    before = whole(daemon)
+    subprocess.run(f"yes bomb | head -c 400M > {tmp_path}/raw && qemu-img convert -c -f raw -O qcow2 "
+                   f"{tmp_path}/raw {tmp_path}/bomb", shell=True, check=True)
+    assert (tmp_path / "bomb").stat().st_size < 8 << 20
+    with pytest.raises(vdi.RpcError) as caught:
+        daemon.import_image(tmp_path / "bomb", "bomb")
+    assert caught.value.kind == "limit" and "full" in str(caught.value)
+    assert whole(daemon) == before
+
+
 @pytest.mark.parametrize("piped", (False, True))
 def test_bomb(disk, tmp_path, piped):
     """A small file that unpacks to more than there is room for ends before the disk is full."""

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "storage/file.h"
 
 _Static_assert((int)STORAGE_QCOW2 == PRIV_IMG_QCOW2 && (int)STORAGE_RAW == PRIV_IMG_RAW &&
 		       (int)STORAGE_VMDK == PRIV_IMG_VMDK && (int)STORAGE_VDI == PRIV_IMG_VDI &&
@@ -46,9 +47,11 @@ void import_convert(struct plan *plan, void *ctx)
 	struct import *import = ctx;
 	struct images *images = import->images;
 	const int source = import_source_fd(import);
+	struct convert_limits limits = {0};
 	struct err err;
 
-	if (store_create_tmp(images->store, import->target_file, 0666, &import->target, &err) < 0) {
+	if (store_create_tmp(images->store, import->target_file, 0666, &import->target, &err) < 0 ||
+	    storage_usual_reserve(import->target, &limits.reserve, &err) < 0) {
 		plan_fail(plan, &err);
 		return;
 	}
@@ -58,6 +61,7 @@ void import_convert(struct plan *plan, void *ctx)
 		.sources = &source,
 		.n_sources = 1,
 		.target = import->target,
+		.limits = limits,
 	};
 	if (image_tool_start(images, &work, &tool_ops, import, &import->tool, &err) < 0) {
 		plan_fail(plan, &err);

@@ -124,6 +124,20 @@ static void run(struct tool *tool, struct convert_limits limits)
 
 static const struct convert_limits usual = {0};
 
+/* somebody else may have filled the disk: it is the room that counts */
+static void test_room(void **state)
+{
+	struct tool tool = {.command = "exec sleep 10"};
+
+	run(&tool, (struct convert_limits){.reserve = UINT64_C(1) << 60});
+	assert_int_equal(tool.err.code, ERR_LIMIT);
+	assert_non_null(strstr(tool.err.msg, "full"));
+	assert_int_equal(tool.kills, 1);
+	tool = (struct tool){.command = "exit 0"};
+	run(&tool, (struct convert_limits){.reserve = 1});
+	assert_int_equal(tool.err.code, 0);
+}
+
 static void test_parse(void **state)
 {
 	assert_int_equal(convert_parse_progress("    (0.00/100%)\r"), 0);
@@ -246,6 +260,7 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_parse),
 		cmocka_unit_test(test_success),
 		cmocka_unit_test(test_failure_has_last_words),
