@@ -386,3 +386,28 @@ void store_close_chain(struct store_layer *layers, size_t n)
 		if (layers[i].fd >= 0)
 			close(TAKE_FD(layers[i].fd));
 }
+
+int store_folder_fd(const struct store *store, enum store_folder folder)
+{
+	return store->fds[folder];
+}
+
+const char *store_folder_name(enum store_folder folder)
+{
+	return folder_names[folder];
+}
+
+int store_read_backing(struct store *store, enum store_folder folder, const char *file,
+		       enum store_folder *ret_folder, char ret[128], struct err *err)
+{
+	struct store_layer layer;
+	const char *name = "";
+
+	if (open_layer(store, folder, file, O_RDONLY, &layer, err) < 0)
+		return -1;
+	close(layer.fd);
+	if (layer.header.backing_name[0] && resolve_backing(&layer, ret_folder, &name, err) < 0)
+		return -1;
+	snprintf(ret, 128, "%.127s", name);
+	return 0;
+}

@@ -109,3 +109,15 @@ int store_open_chain(struct store *store, enum store_folder folder, const char *
 
 /** store_close_chain() - close what store_open_chain() opened */
 void store_close_chain(struct store_layer *layers, size_t n);
+
+/** store_folder_fd(), store_folder_name() - one of its folders, borrowed; "images" */
+int store_folder_fd(const struct store *store, enum store_folder folder);
+const char *store_folder_name(enum store_folder folder);
+
+/**
+ * store_read_backing() - the next file of a chain, as one file's header says
+ * @ret: "" where the file stands on nothing
+ * Errors as of store_open_chain(). May be called from any thread, as all of this header may.
+ */
+int store_read_backing(struct store *store, enum store_folder folder, const char *file,
+		       enum store_folder *ret_folder, char ret[128], struct err *err) warn_unused;

@@ -152,6 +152,7 @@ void images_free(struct images *images)
 	imports_cancel(images);
 	isos_cancel(images);
 	verifies_cancel(images);
+	upkeeps_cancel(images);
 	images->closing = true;
 	images_release(images);
 }

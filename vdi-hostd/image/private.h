@@ -8,8 +8,17 @@ struct import;
 struct iso;
 struct iso_run;
 struct space;
+struct upkeep;
 struct verify;
 struct verify_schedule;
+
+/* struct image_roots - who says that files are in use though no row names them */
+struct image_roots {
+	void (*each)(void *data,
+		     void (*emit)(void *out, enum store_folder folder, const char *file),
+		     void *out);
+	void *data;
+};
 
 /* struct image - a row, as the database has it */
 struct image {
@@ -29,6 +38,9 @@ struct images {
 	struct iso_run *iso_runs;
 	size_t holds;        /* of others, who are still at work on files of the store */
 	struct space *space; /* NULL: nobody watches it */
+	struct image_roots roots[8];
+	size_t n_roots;
+	struct upkeep *upkeeps; /* gc, scrub and usage under way */
 	struct verify *verifies;
 	struct verify_schedule *schedule; /* NULL: none */
 	bool closing;
@@ -69,3 +81,6 @@ void isos_unload(struct images *images);
 void isos_cancel(struct images *images);
 /** verifies_cancel() - the same for those, and no more of them by the clock */
 void verifies_cancel(struct images *images);
+
+/** upkeeps_cancel() - the same for gc, scrub and usage */
+void upkeeps_cancel(struct images *images);
