@@ -495,8 +495,10 @@ int isos_import(struct images *images, const struct iso_import *wanted, const ch
 	run->images = images;
 	run->passed = wanted->fd;
 	run->target = -1;
-	if (fill(run, wanted, err) < 0 || job_start(images->jobs, "iso.import", run->row.id,
-						    "bytes", cancel, run, &run->job, err) < 0) {
+	if (fill(run, wanted, err) < 0 ||
+	    images_space_check(images, "no disc can be imported", err) < 0 ||
+	    job_start(images->jobs, "iso.import", run->row.id, "bytes", cancel, run, &run->job,
+		      err) < 0) {
 		run_free(run);
 		return -1;
 	}

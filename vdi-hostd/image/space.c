@@ -50,12 +50,20 @@ static int64_t room_for(const struct images_space_limits *limits, enum images_sp
 	return 0;
 }
 
+static int64_t room_to_leave(const struct images_space_limits *limits, enum images_space level,
+			     int64_t total)
+{
+	int64_t room = room_for(limits, level, total);
+
+	return room + room / 10;
+}
+
 enum images_space images_space_level(const struct images_space_limits *limits,
 				     enum images_space was, int64_t free_bytes, int64_t total)
 {
 	for (enum images_space level = IMAGES_SPACE_CRITICAL; level > IMAGES_SPACE_OK; level--) {
-		int64_t room = room_for(limits, level, total);
-		if (free_bytes < (was >= level ? room + room / 10 : room))
+		if (free_bytes < (was >= level ? room_to_leave(limits, level, total)
+					       : room_for(limits, level, total)))
 			return level;
 	}
 	return IMAGES_SPACE_OK;
@@ -161,11 +169,11 @@ int images_space_check(struct images *images, const char *what, struct err *err)
 		return 0;
 	if (look(space, &free_bytes, &total, err) < 0)
 		return -1;
-	int64_t missing = room_for(&space->limits, IMAGES_SPACE_CRITICAL, total) - free_bytes;
-	if (missing <= 0)
+	if (space->level != IMAGES_SPACE_CRITICAL)
 		return 0;
+	int64_t room = room_to_leave(&space->limits, IMAGES_SPACE_CRITICAL, total);
 	return err_set(err, ERR_LIMIT,
 		       "%.80s: the image store has too little space, %" PRId64 " MiB free; %" PRId64
 		       " MiB more are needed before anything is begun. `vdictl image gc` may help",
-		       what, free_bytes >> 20, (missing + (1 << 20) - 1) >> 20);
+		       what, free_bytes >> 20, (room - free_bytes + (1 << 20) - 1) >> 20);
 }
