@@ -18,6 +18,9 @@ PLANS = {
     "iso-import": ("vdi-hostd/image/iso.c", "import_plan"),
     "desktop-cdrom": ("vdi-hostd/desktop/cdrom.c", "cdrom_plan"),
     "image-export": ("vdi-hostd/disk/export.c", "export_plan"),
+    "desktop-recompose": ("vdi-hostd/disk/recompose.c", "recompose_plan"),
+    "desktop-recompose-undo": ("vdi-hostd/disk/recompose.c", "undo_plan"),
+    "desktop-recompose-confirm": ("vdi-hostd/disk/recompose.c", "confirm_plan"),
     "network-create": ("vdi-hostd/network/plans.c", "create_plan"),
     "network-delete": ("vdi-hostd/network/plans.c", "delete_plan"),
     "desktop-create": ("vdi-hostd/desktop/create.c", "create_plan"),
@@ -25,6 +28,10 @@ PLANS = {
     "desktop-stop": ("vdi-hostd/desktop/stop.c", "stop_plan"),
     "desktop-delete": ("vdi-hostd/desktop/delete.c", "delete_plan"),
 }
+
+
+# what changes several things within one step
+POINTS = ["desktop-renew:row:after", "desktop-renew:old:after", "desktop-renew:new:after"]
 
 
 def steps_of(plan):
@@ -36,7 +43,7 @@ def steps_of(plan):
 
 def points():
     return [f"{plan}:{step}:{when}" for plan in PLANS for step in steps_of(plan)
-            for when in ("before", "after")]
+            for when in ("before", "after")] + POINTS
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +77,8 @@ def daemon(make_daemon, disk):
 
 
 def create(client, **params):
-    return client.call("desktop.create", name="ada", image="base", network="lan", memory_mib=64,
-                       vcpus=1, **params)
+    return client.call("desktop.create", **{"name": "ada", "image": "base", "network": "lan",
+                                            "memory_mib": 64, "vcpus": 1, **params})
 
 
 # what leads to the plan, and the plan itself
@@ -104,7 +111,7 @@ RUN["image-import"] = import_disk
 
 
 def import_disc(client, name):
-    fd = os.open(DISC[0], os.O_RDONLY)
+    fd = os.open(FILES["disc"], os.O_RDONLY)
     try:
         client.call("iso.import", fds=[fd], name=name, wait=True)
     finally:
@@ -117,7 +124,39 @@ def insert_one_of_two(client):
     create(client, iso="one", start=True)
 
 
-DISC = []  # the path of one, once it is there
+def import_two(client):
+    """A second version, and a desktop on the first."""
+    fd = os.open(FILES["disk"], os.O_RDONLY)
+    client.call("image.import", fds=[fd], name="base", publish=True, wait=True)
+    os.close(fd)
+    create(client, image="base:1", data_disk_gib=1)
+
+
+def recompose(client):
+    client.call("desktop.recompose", desktop="ada", image="base:2")
+
+
+def prepare_renew(client):
+    import_two(client)
+    client.call("desktop.update", desktop="ada", disposable=True)
+    recompose(client)
+
+
+def prepare_end(client):
+    import_two(client)
+    recompose(client)
+
+
+PREPARE["desktop-recompose"] = import_two
+PREPARE["desktop-recompose-undo"] = PREPARE["desktop-recompose-confirm"] = prepare_end
+PREPARE["desktop-renew"] = prepare_renew
+RUN["desktop-recompose"] = lambda client, disk: recompose(client)
+RUN["desktop-recompose-undo"] = lambda client, disk: client.call("desktop.recompose.undo",
+                                                                 desktop="ada")
+RUN["desktop-recompose-confirm"] = lambda client, disk: client.call("desktop.recompose.confirm",
+                                                                    desktop="ada")
+RUN["desktop-renew"] = RUN["desktop-start"]
+FILES = {}  # paths of a disc and a disk, once they are there
 PREPARE["desktop-cdrom"] = insert_one_of_two
 RUN["iso-import"] = lambda client, disk: import_disc(client, "one")
 RUN["desktop-cdrom"] = lambda client, disk: client.call("desktop.cdrom.insert", desktop="ada", iso="two")
@@ -152,7 +191,8 @@ def check_whole(daemon):
     assert [d["state"] for d in desktops if d["state"] not in ("running", "stopped")] == []
     assert qemus() == sorted(d["pid"] for d in desktops if d["pid"])
     assert sorted(f[:36] for f in files(daemon.state / "overlays")) == sorted(
-        d["id"] for d in desktops)
+        d["id"] for d in desktops
+        for kept in (True, d["data_disk_bytes"], d["previous_image"]) if kept)
     images = daemon.call("image.list")["items"]
     assert "importing" not in [i["state"] for i in images]
     assert files(daemon.state / "images") == sorted(i["id"] + ".qcow2" for i in images)
@@ -187,7 +227,7 @@ def settled(daemon):
 @pytest.mark.parametrize("point", points())
 def test_killed_at(daemon, disk, disc, point):
     plan = point.split(":")[0]
-    DISC[:] = [disc]
+    FILES.update(disc=disc, disk=disk)
     with daemon.client() as client:
         PREPARE.get(plan, lambda client: None)(client)
     daemon.restart(env={"VDI_CRASH_AT": point})

@@ -25,6 +25,12 @@ static const struct json_field desktop_fields[] = {
 	{"disk_bytes", JSON_FIELD_INT, .doc = "virtual size of the system disk"},
 	{"data_disk_bytes", JSON_FIELD_INT, JSON_FIELD_NULLABLE,
 	 .doc = "virtual size of the data disk"},
+	{"disposable", JSON_FIELD_BOOL,
+	 .doc = "its system disk begins anew with each start; its data disk is kept"},
+	{"next_image", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
+	 .doc = "name:version that a disposable desktop's next start stands on"},
+	{"previous_image", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
+	 .doc = "name:version that a recompose can be undone to, until it is confirmed"},
 	{"iso", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the disc in its CD drive"},
 	{"boot", JSON_FIELD_ENUM, .values = desktop_boot_names,
 	 .doc = "what it tries to start from first"},
@@ -74,7 +80,7 @@ struct create_params {
 	const char *name, *image, *network, *owner, *profile;
 	int64_t memory_mib, vcpus, disk_gib, data_disk_gib;
 	const char *iso;
-	bool start, autostart;
+	bool start, autostart, disposable;
 	int restart, boot;
 };
 
@@ -94,6 +100,8 @@ static const struct json_field create_fields[] = {
 	 .doc = "size of the system disk, at least the image's; without it the image's"},
 	{"data_disk_gib", JSON_FIELD_INT, 0, offsetof(struct create_params, data_disk_gib), 1,
 	 65536, 0, .doc = "a second, empty disk, which the user keeps whatever the image"},
+	{"disposable", JSON_FIELD_BOOL, 0, offsetof(struct create_params, disposable),
+	 .doc = "its system disk begins anew with each start; a data disk is kept"},
 	{"iso", JSON_FIELD_REF, 0, offsetof(struct create_params, iso),
 	 .doc = "a disc for its CD drive: name or id"},
 	{"boot", JSON_FIELD_ENUM, 0, offsetof(struct create_params, boot),
@@ -137,6 +145,7 @@ static struct api_token desktop_create(struct api_call *call, const void *data)
 		.vcpus = params->vcpus,
 		.disk_bytes = params->disk_gib * GIB,
 		.data_disk_bytes = params->data_disk_gib * GIB,
+		.disposable = params->disposable,
 		.iso = params->iso,
 		.boot = (enum db_desktop_boot)params->boot,
 		.autostart = params->autostart,
@@ -181,7 +190,7 @@ static struct api_token desktop_get(struct api_call *call, const void *data)
 struct update_params {
 	const char *desktop, *name, *owner;
 	int64_t memory_mib, vcpus;
-	bool autostart;
+	bool autostart, disposable;
 	int restart, boot;
 };
 
@@ -193,6 +202,8 @@ static const struct json_field update_fields[] = {
 	 .doc = "counts from the next start"},
 	{"vcpus", JSON_FIELD_INT, 0, offsetof(struct update_params, vcpus), 1, 255,
 	 .doc = "counts from the next start"},
+	{"disposable", JSON_FIELD_BOOL, 0, offsetof(struct update_params, disposable),
+	 .doc = "its system disk begins anew: from the next end or start on"},
 	{"boot", JSON_FIELD_ENUM, 0, offsetof(struct update_params, boot),
 	 .values = desktop_boot_names, .doc = "counts from the next start"},
 	{"autostart", JSON_FIELD_BOOL, 0, offsetof(struct update_params, autostart),
@@ -217,6 +228,7 @@ static struct api_token desktop_update_method(struct api_call *call, const void 
 		.vcpus = params->vcpus,
 		.autostart = json_object_get(given, "autostart") ? params->autostart : -1,
 		.restart = json_object_get(given, "restart") ? params->restart : -1,
+		.disposable = json_object_get(given, "disposable") ? params->disposable : -1,
 		.boot = json_object_get(given, "boot") ? params->boot : -1,
 	};
 	if (desktop_update(desktop, &update, &err) < 0)

@@ -12,7 +12,9 @@ enum db_desktop_op {
 	DB_DESKTOP_OP_DELETE,
 	DB_DESKTOP_OP_PARK, /* its QEMU, if there is one, never let the guest run */
 	DB_DESKTOP_OP_CDROM,
-	DB_DESKTOP_OP_LAST = DB_DESKTOP_OP_CDROM,
+	DB_DESKTOP_OP_RECOMPOSE,     /* to be undone: @previous is what holds */
+	DB_DESKTOP_OP_DROP_PREVIOUS, /* @previous is to be deleted */
+	DB_DESKTOP_OP_LAST = DB_DESKTOP_OP_DROP_PREVIOUS,
 };
 
 /** enum db_desktop_boot - what the firmware tries first; the other comes second */

@@ -189,6 +189,7 @@ static int fill_row(struct desktops *all, const struct desktop_create *create,
 		 create->profile ? create->profile : "default");
 	row->memory_mib = create->memory_mib ? create->memory_mib : MEMORY_MIB_DEFAULT;
 	row->vcpus = create->vcpus ? create->vcpus : VCPUS_DEFAULT;
+	row->disposable = create->disposable;
 	row->boot = create->boot;
 	row->autostart = create->autostart;
 	row->restart = create->restart;

@@ -260,6 +260,17 @@ static json_t *text_json(const char *text)
 	return text[0] ? json_string(text) : json_null();
 }
 
+static json_t *version_json(struct desktops *all, const char *image_id)
+{
+	char text[STR_NAME_MAX + 32];
+	const struct db_image *image =
+		image_id[0] ? images_find(all->env.images, image_id, NULL) : NULL;
+	if (!image)
+		return json_null();
+	snprintf(text, sizeof(text), "%s:%lld", image->name, (long long)image->version);
+	return json_string(text);
+}
+
 static json_t *make_json(struct desktop *desktop)
 {
 	static const char *const of_first_nic[] = {"network", "mac", "ip"};
@@ -286,6 +297,10 @@ static json_t *make_json(struct desktop *desktop)
 				    row->disks[DB_DISK_DATA].file[0]
 					    ? json_integer(row->disks[DB_DISK_DATA].bytes)
 					    : json_null());
+	json_object_set_new_nocheck(ret, "disposable", json_boolean(row->disposable));
+	json_object_set_new_nocheck(ret, "next_image", version_json(all, row->next_image_id));
+	json_object_set_new_nocheck(ret, "previous_image",
+				    version_json(all, row->previous_image_id));
 	json_object_set_new_nocheck(ret, "iso", iso ? json_string(iso->name) : json_null());
 	json_object_set_new_nocheck(ret, "boot",
 				    json_string_nocheck(desktop_boot_names[row->boot]));
@@ -350,7 +365,9 @@ int desktop_update(struct desktop *desktop, const struct desktop_update *update,
 		row->restart = (enum db_desktop_restart)update->restart;
 	if (update->boot >= 0)
 		row->boot = (enum db_desktop_boot)update->boot;
-	if (desktop_save(desktop, err) == 0)
+	if ((update->disposable < 0 ||
+	     desktop_make_disposable(desktop, update->disposable, err) == 0) &&
+	    desktop_save(desktop, err) == 0)
 		return desktop_nics_hosts_changed(desktop, err);
 	HASH_DELETE(by_name, all->by_name, desktop);
 	*row = old;

@@ -118,6 +118,7 @@ struct desktop_create {
 	const char *name, *image, *network, *owner, *profile;
 	int64_t memory_mib, vcpus, disk_bytes; /* 0: the default */
 	int64_t data_disk_bytes;               /* 0: no data disk */
+	bool disposable;                       /* its system disk begins anew at each start */
 	const char *iso;                       /* NULL: an empty drive */
 	enum db_desktop_boot boot;
 	bool autostart;
@@ -132,7 +133,7 @@ void desktops_create(struct desktops *all, const struct desktop_create *create, 
 struct desktop_update {
 	const char *name, *owner;
 	int64_t memory_mib, vcpus;
-	int autostart, restart, boot;
+	int autostart, restart, boot, disposable;
 };
 
 int desktop_update(struct desktop *desktop, const struct desktop_update *update,

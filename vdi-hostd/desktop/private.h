@@ -168,6 +168,17 @@ void desktop_when_settled(struct desktop *desktop, void (*then)(struct desktop *
 /** desktop_nobody_asked() - the callback of what the daemon does of its own accord */
 void desktop_nobody_asked(void *data, struct desktop *desktop, const struct err *err);
 
+/* renew.c: disposable desktops; all of it without a QEMU, synchronous */
+/** desktop_renew() - its system disk begins anew, on the next version where there is one; nothing
+ * to do for one that is not disposable */
+int desktop_renew(struct desktop *desktop, struct err *err) warn_unused;
+/** desktop_renew_ended() - as its QEMU ended; what fails is left to the next start */
+void desktop_renew_ended(struct desktop *desktop);
+/** desktop_renew_settle() - finish what was interrupted */
+int desktop_renew_settle(struct desktop *desktop, struct err *err) warn_unused;
+/** desktop_make_disposable() - or no longer; the row is not saved yet */
+int desktop_make_disposable(struct desktop *desktop, bool disposable, struct err *err) warn_unused;
+
 /* cdrom.c */
 /** desktop_cdrom_event(), desktop_cdrom_gone() - for a change of the disc under way; none is fine
  */

@@ -122,6 +122,7 @@ static void settle_dead(struct desktop *desktop)
 		desktop_set_state(desktop, DESKTOP_FAILED, words.msg);
 	else
 		desktop_set_state(desktop, DESKTOP_STOPPED, "the host was restarted");
+	desktop_renew_ended(desktop);
 	if (desktop_save(desktop, &err) < 0)
 		log_err("desktop %s: %s", desktop->row.name, err.msg);
 }
@@ -162,6 +163,8 @@ static void reconcile_one(struct reconcile *reconcile, struct desktop *desktop)
 	struct db_desktop *row = &desktop->row;
 	struct err err;
 	bool runs = hold_process(desktop, &err) == 0;
+	if (!runs && desktop_renew_settle(desktop, &err) < 0)
+		log_err("desktop %s: %s", row->name, err.msg);
 	switch (row->op) {
 	case DB_DESKTOP_OP_CREATE:
 		desktop->done = undone;
@@ -193,6 +196,8 @@ static void reconcile_one(struct reconcile *reconcile, struct desktop *desktop)
 		if (!runs)
 			row->op = DB_DESKTOP_OP_NONE;
 		break;
+	case DB_DESKTOP_OP_RECOMPOSE: /* disk/ settles it */
+	case DB_DESKTOP_OP_DROP_PREVIOUS:
 	case DB_DESKTOP_OP_NONE:
 		break;
 	}

@@ -14,6 +14,7 @@ static void erase_intent(struct plan *plan, void *ctx);
 static void admit(struct plan *plan, void *ctx);
 static void end_parked(struct plan *plan, void *ctx);
 static void leave_parked(struct plan *plan, void *ctx);
+static void renew_disk(struct plan *plan, void *ctx);
 static void spawn_qemu(struct plan *plan, void *ctx);
 static void kill_qemu(struct plan *plan, void *ctx);
 static void open_monitor(struct plan *plan, void *ctx);
@@ -25,6 +26,7 @@ static const struct plan_step start_plan[] = {
 	{"intent", write_intent, erase_intent},
 	{"admission", admit, NULL},
 	{"unpark", end_parked, leave_parked},
+	{"renew", renew_disk, NULL},
 	{"tap", desktop_taps_make, desktop_taps_drop},
 	{"qemu", spawn_qemu, kill_qemu},
 	/* start_timeout_s is its deadline */
@@ -108,6 +110,12 @@ static void leave_parked(struct plan *plan, void *ctx)
 	desktop->ended = NULL;
 	desktop_retry_stop(desktop);
 	plan_undone(plan);
+}
+
+static void renew_disk(struct plan *plan, void *ctx)
+{
+	struct err err;
+	plan_end_step(plan, desktop_renew(ctx, &err), &err);
 }
 
 static int hold_process(struct desktop *desktop, const struct priv_reply *reply, int *fds,

@@ -113,10 +113,12 @@ static void clean_up(struct plan *plan, void *ctx)
 	struct err err = {0};
 	desktop->row.op = DB_DESKTOP_OP_NONE;
 	desktop_cleanup(desktop, &err);
-	if (err.code)
+	if (err.code) {
 		plan_fail(plan, &err);
-	else
-		plan_next(plan);
+		return;
+	}
+	desktop_renew_ended(desktop);
+	plan_next(plan);
 }
 
 static void on_stopped(void *ctx, const struct err *err)
@@ -250,6 +252,7 @@ void desktop_on_end(struct desktop *desktop)
 	desktop_set_state(desktop, failed ? DESKTOP_FAILED : DESKTOP_STOPPED,
 			  failed ? words.msg : "");
 	desktop_cleanup(desktop, &err);
+	desktop_renew_ended(desktop);
 	/* pause, resume, reset may have been under way */
 	desktop_end(desktop, &words);
 	restart_by_policy(desktop, failed);

@@ -62,6 +62,10 @@ int disks_new(const struct disks_env *env, struct disks **ret, struct err *err)
 /* Also what nobody can be asked about yet: the next attempt is a second away. */
 static void reconcile_one(void *data, struct desktop *desktop)
 {
+	struct err err;
+
+	if (recompose_settle(data, desktop, &err) < 0)
+		log_err("desktop %s: %s", desktop_row(desktop)->name, err.msg);
 	settle_later(data, desktop);
 }
 
@@ -77,6 +81,8 @@ void disks_free(struct disks *disks)
 	if (!disks)
 		return;
 	disks->closing = true;
+	runs_free(disks);
+	moves_free(disks);
 	settle_free(disks);
 	takes_free(disks);
 	reverts_free(disks);

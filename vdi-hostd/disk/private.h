@@ -14,6 +14,8 @@ struct take;
 struct revert;
 struct merge;
 struct held;
+struct move;
+struct recompose_run;
 
 struct export;
 
@@ -27,6 +29,8 @@ struct disks {
 	struct revert *reverts;
 	struct merge *merges;
 	struct held *held; /* desktops that somebody keeps frozen */
+	struct move *moves;
+	struct recompose_run *runs;
 };
 
 /* ---- snapshot.c ---- */
@@ -275,3 +279,10 @@ void copy_cancel(struct merge *merge);
 /** held_find() - does somebody keep it frozen? */
 bool held_find(struct disks *disks, const char *desktop_id);
 void held_free(struct disks *disks);
+/* ---- recompose.c, recompose_all.c ---- */
+
+/** recompose_settle() - finish or undo what was interrupted, while no QEMU has the files */
+int recompose_settle(struct disks *disks, struct desktop *desktop, struct err *err) warn_unused;
+void moves_free(struct disks *disks);
+/** runs_free() - their jobs end */
+void runs_free(struct disks *disks);

@@ -237,6 +237,14 @@ void disks_snapshot_create(struct disks *disks, struct desktop *desktop,
 		cb(data, NULL, &err);
 		return;
 	}
+	if (desktop_row(desktop)->disposable) {
+		err_set(&err, ERR_CONFLICT,
+			"desktop '%s' is disposable: what is written to its system disk is thrown "
+			"away, and so would be the snapshot",
+			desktop_row(desktop)->name);
+		cb(data, NULL, &err);
+		return;
+	}
 	if (choose_name(disks, desktop_row(desktop)->id, snapshot->name, row.name, &err) < 0) {
 		cb(data, NULL, &err);
 		return;

@@ -85,6 +85,10 @@ void images_node(const char *file, char ret[QEMU_NODE_MAX + 1]);
 int images_overlay_create(struct images *images, const struct db_image *image, const char *file,
 			  int64_t virtual_size, struct err *err) warn_unused;
 
+/** images_overlay_renew() - the same for a desktop that is there already: of a retired one, too */
+int images_overlay_renew(struct images *images, const struct db_image *image, const char *file,
+			 int64_t virtual_size, struct err *err) warn_unused;
+
 /**
  * images_layer_create() - a file on top of another of the same desktop's, durable on return
  * @below: in overlays/, from now on not to be written to; NULL: an empty disk

@@ -38,6 +38,14 @@ int images_overlay_create(struct images *images, const struct db_image *image, c
 		return err_set(err, ERR_CONFLICT,
 			       "image %s:%lld is retired: no new desktop can be made from it",
 			       image->name, (long long)image->version);
+	return images_overlay_renew(images, image, file, virtual_size, err);
+}
+
+int images_overlay_renew(struct images *images, const struct db_image *image, const char *file,
+			 int64_t virtual_size, struct err *err)
+{
+	if (images_refuse_importing(image, err) < 0)
+		return -1;
 	if (virtual_size < 0)
 		return err_set_field(err, "size", "a disk cannot have less than no bytes");
 	return store_create_overlay(images->store, file, STORE_IMAGES, image->file,

@@ -213,6 +213,12 @@ int images_quota_charge_check(struct images *images, const char *owner, int64_t 
 	return err_set(err, ERR_LIMIT, "'full' has %lld bytes too many", (long long)extra_bytes);
 }
 
+int images_overlay_renew(struct images *images, const struct db_image *base, const char *file,
+			 int64_t virtual_size, struct err *err)
+{
+	return images_overlay_create(images, base, file, virtual_size, err);
+}
+
 int images_overlay_delete(struct images *images, const char *file, struct err *err)
 {
 	struct bench *bench = bench_of(images);
@@ -293,6 +299,15 @@ int isos_open(struct images *images, const char *iso_id, int *ret_fd, struct err
 	if (bench_of(images)->fail_disc)
 		return err_set(err, ERR_NOT_FOUND, "the disc is lost");
 	*ret_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return 0;
+}
+
+int images_layers(struct images *images, const char *file, struct image_layer *ret, size_t *ret_n,
+		  struct err *err)
+{
+	*ret_n = 1;
+	ret[0] = (struct image_layer){.fd = -1};
+	snprintf(ret[0].file, sizeof(ret[0].file), "%s", file);
 	return 0;
 }
 
