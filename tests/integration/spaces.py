@@ -15,7 +15,7 @@ OUTSIDE_HOST, OUTSIDE = "10.200.0.1", "10.200.0.2"
 DHCP_SCRIPT = """#!/bin/sh
 [ "$1" = bound ] || exit 0
 echo "BOUND ip=$ip subnet=$subnet router=$router dns=$dns serverid=$serverid"
-ip addr flush dev "$interface"
+ip -4 addr flush dev "$interface"
 ip addr add "$ip/$mask" dev "$interface"
 [ -z "$router" ] || ip route replace default via "$router"
 """

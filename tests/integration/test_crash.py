@@ -23,6 +23,8 @@ PLANS = {
     "desktop-recompose-confirm": ("vdi-hostd/disk/recompose.c", "confirm_plan"),
     "network-create": ("vdi-hostd/network/plans.c", "create_plan"),
     "network-delete": ("vdi-hostd/network/plans.c", "delete_plan"),
+    "network-change": ("vdi-hostd/network/plans.c", "change_plan"),
+    "network-unforward": ("vdi-hostd/network/forward.c", "unforward_plan"),
     "desktop-create": ("vdi-hostd/desktop/create.c", "create_plan"),
     "desktop-start": ("vdi-hostd/desktop/start.c", "start_plan"),
     "desktop-stop": ("vdi-hostd/desktop/stop.c", "stop_plan"),
@@ -81,14 +83,32 @@ def create(client, **params):
                                             "memory_mib": 64, "vcpus": 1, **params})
 
 
+def forward(client):
+    return client.call("network.forward.add", desktop="ada", host_port=8080, port=80)
+
+
+def unforward(client):
+    items = client.call("network.forward.list")["items"]
+    client.call("network.forward.delete", forward=items[0]["id"] if items else "none")
+
+
+def create_forwarded(client):
+    create(client)
+    forward(client)
+
+
 # what leads to the plan, and the plan itself
 PREPARE = {
+    "network-change": create,
+    "network-unforward": create_forwarded,
     "desktop-start": create,
     "desktop-stop": lambda client: create(client, start=True),
     "desktop-delete": create,
     "network-delete": lambda client: client.call("network.create", name="other", cidr="10.78.0.0/24"),
 }
 RUN = {
+    "network-change": lambda client, disk: forward(client),
+    "network-unforward": lambda client, disk: unforward(client),
     "network-create": lambda client, disk: client.call("network.create", name="other",
                                                        cidr="10.78.0.0/24"),
     "network-delete": lambda client, disk: client.call("network.delete", network="other"),
@@ -210,6 +230,10 @@ def check_whole(daemon):
     servers = [pid for (pid, _), name in vdi.our_processes().items() if name == "dnsmasq"]
     assert len(servers) == len(networks)
     assert [n["state"] for n in networks] == ["active"] * len(networks)
+    assert [daemon.call("network.get", network=n["id"])["differences"] for n in networks] == [[]] * len(networks)
+    forwards = daemon.call("network.forward.list")["items"]
+    rules = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+    assert ("8080" in rules) == bool(forwards)
 
 
 def settled(daemon):

@@ -285,6 +285,17 @@ class Daemon:
         with self.client() as client:
             return client.call(method, **params)
 
+    def call_when_free(self, method, timeout=10, **params):
+        """The same once nothing else is under way there."""
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                return self.call(method, **params)
+            except RpcError as error:
+                if error.kind != "busy" or time.monotonic() > end:
+                    raise
+            time.sleep(0.05)
+
     # what tests need again and again
 
     def import_image(self, path, name="guest"):
@@ -329,7 +340,7 @@ class Daemon:
             for desktop in client.call("desktop.list")["items"]:
                 client.call("desktop.delete", desktop=desktop["id"], force=True)
             for network in client.call("network.list")["items"]:
-                client.call("network.delete", network=network["id"])
+                self.call_when_free("network.delete", network=network["id"])
 
     def done(self):
         """Delete everything, stop, and fail if the host still holds anything. Cleans up by force

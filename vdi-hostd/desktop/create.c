@@ -210,7 +210,8 @@ void desktops_create(struct desktops *all, const struct desktop_create *create, 
 	}
 	struct db_nic nic = {.link_up = true};
 	if (fill_row(all, create, &row, &err) < 0 ||
-	    (create->network && desktop_nic_fill(all, create->network, &nic, &err) < 0)) {
+	    (create->network &&
+	     desktop_nic_fill(all, create->network, create->name, &nic, &err) < 0)) {
 		cb(data, NULL, &err);
 		return;
 	}

@@ -58,8 +58,8 @@ void desktop_nic_unset(struct desktop *desktop, int64_t number)
 	desktop_forget_json(desktop);
 }
 
-int desktop_nic_fill(struct desktops *all, const char *network_ref, struct db_nic *row,
-		     struct err *err)
+int desktop_nic_fill(struct desktops *all, const char *network_ref, const char *name,
+		     struct db_nic *row, struct err *err)
 {
 	const struct db_network *network = networks_find(all->env.networks, network_ref, err);
 	if (!network)
@@ -68,7 +68,7 @@ int desktop_nic_fill(struct desktops *all, const char *network_ref, struct db_ni
 	row->ip = 0;
 	if (network->kind == DB_NETWORK_USER || network->kind == DB_NETWORK_BRIDGED)
 		return 0;
-	return networks_pick_address(all->env.networks, network, &row->ip, err);
+	return networks_pick_address(all->env.networks, network, name, &row->ip, err);
 }
 
 /* Locally administered, and the same for the NIC's whole life: guests tie their settings to it. */

@@ -118,9 +118,12 @@ struct nic *desktop_nic_next(struct desktop *desktop, const struct nic *nic);
 /** desktop_nic_set(), desktop_nic_unset() - the object only; its row is the caller's to write */
 void desktop_nic_set(struct desktop *desktop, const struct db_nic *row);
 void desktop_nic_unset(struct desktop *desktop, int64_t number);
-/** desktop_nic_fill() - the network by name, and a free address in it where it has any */
-int desktop_nic_fill(struct desktops *all, const char *network_ref, struct db_nic *row,
-		     struct err *err) warn_unused;
+/**
+ * desktop_nic_fill() - the network by name, and a free address in it where it has any
+ * @name: the desktop's: an address may be reserved for it
+ */
+int desktop_nic_fill(struct desktops *all, const char *network_ref, const char *name,
+		     struct db_nic *row, struct err *err) warn_unused;
 void desktop_nic_make_mac(char ret[18]);
 const struct db_network *desktop_nic_network(const struct desktop *desktop, const struct nic *nic);
 bool desktop_nic_has_tap(const struct desktop *desktop, const struct nic *nic);

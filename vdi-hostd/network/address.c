@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "netcfg/link.h"
 #include "vdi-hostd/network/private.h"
@@ -228,6 +229,12 @@ static void mark_taken(void *out, const struct network_host *host)
 		taken->bits[at / 8] |= (unsigned char)(1u << (at % 8));
 }
 
+static bool is_taken(const struct taken *taken, uint32_t ip)
+{
+	uint32_t at = ip - taken->base;
+	return at < taken->size && (taken->bits[at / 8] & (1u << (at % 8)));
+}
+
 static void mark_leased(void *out, const struct lease *lease)
 {
 	mark_taken(out, &(struct network_host){.ip = lease->ip});
@@ -243,40 +250,60 @@ static uint32_t lowest_free(const struct taken *taken)
 	return 0;
 }
 
-int networks_pick_address(struct networks *networks, const struct db_network *row, uint32_t *ret,
-			  struct err *err)
+/* Addresses kept for others are taken; the one kept for @name is its own. */
+static uint32_t mark_reserved(struct network *network, const char *name, struct taken *taken)
 {
-	uint32_t size = 1u << (32 - row->prefix), found;
-	struct network *network = NULL;
+	struct reservation *r;
+	uint32_t own = 0;
+	DL_FOREACH (network->reservations, r) {
+		if (name && strcmp(r->row.name, name) == 0 && !is_taken(taken, r->row.ip))
+			own = r->row.ip;
+		mark_taken(taken, &(struct network_host){.ip = r->row.ip});
+	}
+	return own;
+}
+
+static int pick(struct network *network, const char *name, struct taken *taken, uint32_t *ret,
+		struct err *err)
+{
+	struct networks *all = network->all;
+	const struct db_network *row = &network->row;
+	if (row->range_first) {
+		taken->first = row->range_first - taken->base;
+		taken->last = row->range_last - taken->base;
+	}
+	mark_taken(taken, &(struct network_host){.ip = row->address});
+	if (all->each_host)
+		all->each_host(all->each_host_data, row->id, mark_taken, taken);
+	uint32_t own = mark_reserved(network, name, taken);
+	uint32_t unassigned = lowest_free(taken);
+	/* better one that nobody has used lately: leases outlive their NICs by some hours */
+	files_each_lease(network, mark_leased, taken);
+	uint32_t found = lowest_free(taken);
+	if (!own && !found && !unassigned)
+		return err_set(err, ERR_LIMIT,
+			       "network '%s' has no free address left; delete desktops on it, "
+			       "give up reservations, or let it grow: `vdictl network update`",
+			       row->name);
+	*ret = own ? own : found ? found : unassigned;
+	return 0;
+}
+
+int networks_pick_address(struct networks *all, const struct db_network *row, const char *name,
+			  uint32_t *ret, struct err *err)
+{
+	uint32_t size = 1u << (32 - row->prefix);
 	struct taken taken = {.base = row->address & mask_of(row->prefix), .size = size};
-	_cleanup_free_ unsigned char *bits = mem_calloc(size / 8 + 1, 1);
-	taken.bits = bits;
+	struct network *network = network_find(all, row->id, err);
+	if (!network)
+		return -1;
 	if (row->kind == DB_NETWORK_BRIDGED) {
 		*ret = 0; /* given by others */
 		return 0;
 	}
-	if (row->range_first) {
-		taken.first = row->range_first - taken.base;
-		taken.last = row->range_last - taken.base;
-	}
 	if (row->intent != DB_INTENT_NONE)
 		return err_set(err, ERR_BUSY, "network '%s' is being made or deleted", row->name);
-	mark_taken(&taken, &(struct network_host){.ip = row->address});
-	if (networks->each_host)
-		networks->each_host(networks->each_host_data, row->id, mark_taken, &taken);
-	uint32_t unassigned = lowest_free(&taken);
-	/* better one that nobody has used lately: leases outlive their NICs by some hours */
-	HASH_FIND(by_id, networks->by_id, row->id, strlen(row->id), network);
-	if (network)
-		files_each_lease(network, mark_leased, &taken);
-	found = lowest_free(&taken);
-	if (found || unassigned) {
-		*ret = found ? found : unassigned;
-		return 0;
-	}
-	return err_set(
-		err, ERR_LIMIT,
-		"network '%s' has no free address left; delete desktops on it, or make another "
-		"network",
-		row->name);
+	_cleanup_free_ unsigned char *bits = mem_calloc(size / 8 + 1, 1);
+	taken.bits = bits;
+	return pick(network, name, &taken, ret, err);
 }

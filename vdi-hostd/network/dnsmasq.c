@@ -40,6 +40,12 @@ static void send_signal(struct network *network, int sig)
 	network_call(network, &req, false, on_signalled);
 }
 
+void dnsmasq_kill(struct network *network)
+{
+	if (network->watch)
+		send_signal(network, SIGKILL);
+}
+
 void dnsmasq_reload(struct network *network)
 {
 	if (network->settling)

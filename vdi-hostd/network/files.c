@@ -1,7 +1,9 @@
 /*
  * What dnsmasq reads and writes, in <runtime_dir>/networks/<slot>/: `hosts`, ours, with a line
- * "mac,ip,name" for each NIC (dnsmasq(8), --dhcp-hostsfile); and `leases`, its own, with a line
- * "expiry mac ip name client-id" for each lease (--dhcp-leasefile).
+ * "mac,ip,[ip6],name" for each NIC (dnsmasq(8), --dhcp-hostsfile); `names`, ours, with a line
+ * "ip name" for each address (--addn-hosts); and `leases`, its own, with a line
+ * "expiry mac ip name client-id" for each lease (--dhcp-leasefile), then a line "duid ID" and one
+ * "expiry iaid ip6 name client-id" for each lease of an IPv6 address.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -38,7 +40,8 @@ static int make_folder(const struct network *network, struct err *err)
 
 void files_delete(struct network *network)
 {
-	static const char *const names[] = {"hosts", "hosts.new", "leases", "leases.new"};
+	static const char *const names[] = {"hosts",     "hosts.new", "names",
+					    "names.new", "leases",    "leases.new"};
 	char path[256];
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		if (files_path(network, names[i], path, sizeof(path)) == 0)
@@ -70,36 +73,76 @@ static int replace_end(const struct network *network, FILE *out, const char *fre
 	return 0;
 }
 
-static void write_host(void *out, const struct network_host *host)
+struct writer {
+	const struct db_network *row;
+	FILE *out;
+};
+
+/* dnsmasq(8), --dhcp-hostsfile: an IPv6 address stands in brackets */
+static void write_host(void *data, const struct network_host *host)
 {
-	char ip[16];
+	struct writer *writer = data;
+	char ip[16], ip6[46];
+	if (!host->mac[0])
+		return;
 	address_format(host->ip, ip);
-	fprintf(out, "%s,%s,%s\n", host->mac, ip, host->name);
+	address6_of(writer->row, host->ip, ip6);
+	fprintf(writer->out, "%s,%s", host->mac, ip);
+	if (ip6[0])
+		fprintf(writer->out, ",[%s]", ip6);
+	if (host->name[0])
+		fprintf(writer->out, ",%s", host->name);
+	fputc('\n', writer->out);
+}
+
+/* hosts(5): names are answered from the start, and not from a guest's first DHCP request */
+static void write_name(void *data, const struct network_host *host)
+{
+	struct writer *writer = data;
+	char ip[16], ip6[46];
+	if (!host->name[0])
+		return;
+	address_format(host->ip, ip);
+	address6_of(writer->row, host->ip, ip6);
+	fprintf(writer->out, "%s %s\n", ip, host->name);
+	if (ip6[0])
+		fprintf(writer->out, "%s %s\n", ip6, host->name);
+}
+
+static int write_file(struct network *network, const char *fresh, const char *name,
+		      void (*write)(void *data, const struct network_host *host), struct err *err)
+{
+	struct writer writer = {&network->row, replace_begin(network, fresh, err)};
+	if (!writer.out)
+		return -1;
+	reservations_each_host(network, write, &writer);
+	return replace_end(network, writer.out, fresh, name, err);
 }
 
 int files_write_hosts(struct network *network, struct err *err)
 {
-	struct networks *all = network->all;
-	if (make_folder(network, err) < 0)
+	if (make_folder(network, err) < 0 ||
+	    write_file(network, "hosts.new", "hosts", write_host, err) < 0)
 		return -1;
-	FILE *out = replace_begin(network, "hosts.new", err);
-	if (!out)
-		return -1;
-	if (all->each_host)
-		all->each_host(all->each_host_data, network->row.id, write_host, out);
-	return replace_end(network, out, "hosts.new", "hosts", err);
+	return write_file(network, "names.new", "names", write_name, err);
 }
 
 static bool parse_lease(const char *line, struct lease *ret)
 {
-	struct lease lease;
+	struct lease lease = {.ip = 0};
 	struct in_addr in;
-	char ip[16], name[64];
-	if (sscanf(line, "%" SCNd64 " %17s %15s %63s", &lease.expires_at, lease.mac, ip, name) !=
-		    4 ||
-	    inet_pton(AF_INET, ip, &in) != 1)
+	uint8_t in6[16];
+	char ip[46], name[64];
+	if (sscanf(line, "%" SCNd64 " %17s %45s %63s", &lease.expires_at, lease.mac, ip, name) != 4)
 		return false;
-	lease.ip = ntohl(in.s_addr);
+	if (inet_pton(AF_INET, ip, &in) == 1) {
+		lease.ip = ntohl(in.s_addr);
+	} else if (inet_pton(AF_INET6, ip, in6) == 1) {
+		snprintf(lease.ip6, sizeof(lease.ip6), "%s", ip);
+		lease.mac[0] = '\0';
+	} else {
+		return false;
+	}
 	snprintf(lease.name, sizeof(lease.name), "%s", strcmp(name, "*") == 0 ? "" : name);
 	*ret = lease;
 	return true;
@@ -155,9 +198,7 @@ static int compare_ip(const void *a, const void *b)
 
 static void nics_read(struct network *network, struct nics *ret)
 {
-	struct networks *all = network->all;
-	if (all->each_host)
-		all->each_host(all->each_host_data, network->row.id, add_nic, ret);
+	reservations_each_host(network, add_nic, ret);
 	if (ret->n)
 		qsort(ret->nic, ret->n, sizeof(*ret->nic), compare_ip);
 }
@@ -176,7 +217,7 @@ struct block {
 static void find_block(void *data, const struct lease *lease)
 {
 	struct block *block = data;
-	const struct nic *nic = nics_find(&block->nics, lease->ip);
+	const struct nic *nic = lease->ip ? nics_find(&block->nics, lease->ip) : NULL;
 	if (nic && strcasecmp(nic->mac, lease->mac) != 0)
 		block->found = true;
 }
@@ -198,7 +239,7 @@ struct prune {
 static void keep_lease(void *data, const struct lease *lease)
 {
 	struct prune *prune = data;
-	const struct nic *nic = nics_find(&prune->nics, lease->ip);
+	const struct nic *nic = lease->ip ? nics_find(&prune->nics, lease->ip) : NULL;
 	char ip[16];
 	if (!nic || strcasecmp(nic->mac, lease->mac) != 0)
 		return;
@@ -206,6 +247,19 @@ static void keep_lease(void *data, const struct lease *lease)
 	/* without its client id: dnsmasq knows the guest by its MAC */
 	fprintf(prune->out, "%" PRId64 " %s %s %s *\n", lease->expires_at, lease->mac, ip,
 		lease->name[0] ? lease->name : "*");
+}
+
+/* The server's own id: clients renew with the server that has it. */
+static void keep_duid(const struct network *network, FILE *out)
+{
+	char path[256], line[512];
+	FILE *in = files_path(network, "leases", path, sizeof(path)) < 0 ? NULL : fopen(path, "re");
+	if (!in)
+		return;
+	for (size_t n = 0; n < LEASES_MAX && fgets(line, sizeof(line), in); n += strlen(line))
+		if (strncmp(line, "duid ", 5) == 0)
+			fputs(line, out);
+	fclose(in);
 }
 
 int files_prune_leases(struct network *network, struct err *err)
@@ -218,6 +272,7 @@ int files_prune_leases(struct network *network, struct err *err)
 		return -1;
 	nics_read(network, &prune.nics);
 	files_each_lease(network, keep_lease, &prune);
+	keep_duid(network, prune.out);
 	nics_done(&prune.nics);
 	return replace_end(network, prune.out, "leases.new", "leases", err);
 }
@@ -229,7 +284,8 @@ static void add_lease_json(void *data, const struct lease *lease)
 	address_format(lease->ip, ip);
 	/* a name that a guest made up may be no UTF-8: json_pack() has NULL for that */
 	json_t *item =
-		json_pack("{s:s, s:s, s:o, s:s?}", "mac", lease->mac, "ip", ip, "hostname",
+		json_pack("{s:s?, s:s, s:o, s:s?}", "mac", lease->mac[0] ? lease->mac : NULL, "ip",
+			  lease->ip ? ip : lease->ip6, "hostname",
 			  lease->name[0] ? json_string(lease->name) ?: json_null() : json_null(),
 			  "expires_at", lease->expires_at ? until : NULL);
 	if (item)

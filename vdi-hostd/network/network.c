@@ -96,6 +96,7 @@ void network_remove(struct network *network)
 	drop_calls(network);
 	look_cancel_all(network);
 	forwards_free(network);
+	reservations_free(network);
 	HASH_DELETE(by_id, all->by_id, network);
 	HASH_DELETE(by_name, all->by_name, network);
 	free(network);
@@ -116,7 +117,7 @@ int networks_new(uv_loop_t *loop, struct db *db, struct priv *priv, const char *
 	all->priv = priv;
 	if (str_copy(all->runtime_dir, sizeof(all->runtime_dir), runtime_dir) < 0 ||
 	    proc_boot_id(all->boot_id, err) < 0 || db_network_each(db, load_row, all, err) < 0 ||
-	    forwards_load(all, err) < 0) {
+	    forwards_load(all, err) < 0 || reservations_load(all, err) < 0) {
 		networks_free(all);
 		return -1;
 	}
@@ -142,6 +143,7 @@ void networks_free(struct networks *all)
 		return;
 	all->closing = true;
 	watch_free(TAKE_PTR(all->watch));
+	liveness_free(TAKE_PTR(all->liveness));
 	struct network *network, *next;
 	HASH_ITER (by_id, all->by_id, network, next) {
 		abandon(network);

@@ -104,9 +104,29 @@ void networks_hosts_source(struct networks *networks,
 /** networks_hosts_changed() - a NIC came or went: write the hosts file, tell dnsmasq */
 int networks_hosts_changed(struct networks *networks, const char *network_id,
 			   struct err *err) warn_unused;
-/** networks_pick_address() - the lowest free address, asking the hosts source what is taken */
+/**
+ * networks_pick_address() - the address reserved for a desktop of that name, or the lowest free one
+ * @name: or NULL
+ * @ret:  0 on a network where others give addresses
+ */
 int networks_pick_address(struct networks *networks, const struct db_network *network,
-			  uint32_t *ret, struct err *err) warn_unused;
+			  const char *name, uint32_t *ret, struct err *err) warn_unused;
+
+/** struct network_reserve - @mac or @name may be NULL, not both; @ip: 0: the lowest free one */
+struct network_reserve {
+	const char *network, *mac, *name;
+	uint32_t ip;
+};
+
+/** networks_reserve() - errors: ERR_CONFLICT naming who has the address, MAC or name */
+int networks_reserve(struct networks *networks, const struct network_reserve *reserve,
+		     const struct db_reservation **ret, struct err *err) warn_unused;
+/** networks_unreserve() - what was taken up stays with who took it */
+int networks_unreserve(struct networks *networks, const char *id, struct err *err) warn_unused;
+void networks_each_reservation(struct networks *networks, const struct db_network *network,
+			       void (*cb)(void *data, const struct db_reservation *row),
+			       void *data);
+json_t *networks_reservation_to_json(struct networks *networks, const struct db_reservation *row);
 /**
  * struct network_tap - a NIC of a desktop, as the privileged half makes it
  * @desktop, @nic: the desktop's slot, and which of its NICs

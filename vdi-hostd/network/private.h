@@ -17,6 +17,12 @@ struct forward {
 	struct forward *next, *prev;
 };
 
+/** struct reservation - an address kept for a MAC, or for a desktop of some name */
+struct reservation {
+	struct db_reservation row;
+	struct reservation *next, *prev;
+};
+
 struct network {
 	struct networks *all;
 	struct db_network row;
@@ -39,6 +45,7 @@ struct network {
 
 	struct look *looks; /* under way */
 	bool suspect;       /* somebody was at it: look whether all is as wished */
+	struct reservation *reservations;
 	struct forward *forwards;
 	struct forward *forward_now; /* the privileged half is asked for it */
 	void (*forwards_settled)(struct network *network, const struct err *err);
@@ -50,6 +57,7 @@ struct network {
 	bool spawning;        /* the answer to a spawn is under way */
 	uv_timer_t *settling; /* it was spawned just now, and may yet end at once */
 	bool hosts_changed;   /* while it was settling */
+	unsigned int silent;  /* questions in a row that it did not answer */
 	bool renew;           /* it was ended to be started again without stale leases */
 	void (*started)(struct network *network, const struct err *err);
 	void (*restarted)(struct network *network, const struct err *err);
@@ -72,6 +80,7 @@ struct networks {
 			 void (*emit)(void *out, const struct network_tap *tap), void *out);
 	void *each_tap_data;
 	struct watch *watch;
+	struct liveness *liveness;
 };
 
 /* network.c */
@@ -162,6 +171,19 @@ struct watch;
 struct watch *watch_new(struct networks *all);
 void watch_free(struct watch *watch);
 
+/* reservation.c */
+int reservations_load(struct networks *all, struct err *err) warn_unused;
+void reservations_free(struct network *network);
+/** reservations_each_host() - all NICs of desktops, and reservations that no NIC has taken up; ""
+ * for what is not known of one */
+void reservations_each_host(struct network *network,
+			    void (*emit)(void *out, const struct network_host *host), void *out);
+
+/* liveness.c: dnsmasq runs, and does it answer? */
+struct liveness;
+struct liveness *liveness_new(struct networks *all);
+void liveness_free(struct liveness *liveness);
+
 /* tap.c */
 /** taps_settle() - all NICs of running desktops are on the bridge and guarded; @cb as above */
 void taps_settle(struct network *network,
@@ -175,6 +197,8 @@ void dnsmasq_start(struct network *network,
 void dnsmasq_stop(struct network *network, void (*cb)(struct network *network));
 /** dnsmasq_release() - let go of it; it goes on */
 void dnsmasq_release(struct network *network);
+/** dnsmasq_kill() - it hangs: its end is heard of, and it is started again */
+void dnsmasq_kill(struct network *network);
 /** dnsmasq_reload() - the hosts file was written: have it read */
 void dnsmasq_reload(struct network *network);
 
@@ -185,8 +209,9 @@ void files_delete(struct network *network);
 /** struct lease - one line of dnsmasq's; @name is "" where the guest gave none */
 struct lease {
 	int64_t expires_at; /* seconds since 1970 */
-	char mac[18];
-	uint32_t ip;
+	char mac[18];       /* "" of an IPv6 address's */
+	uint32_t ip;        /* 0: it is one of @ip6 */
+	char ip6[46];
 	char name[64];
 };
 /** files_each_lease() - those that have not expired */

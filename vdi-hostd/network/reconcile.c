@@ -44,8 +44,10 @@ void networks_reconcile(struct networks *all, void (*done)(void *data), void *da
 	reconcile->left = 1;
 	reconcile->done = done;
 	reconcile->data = data;
-	if (!priv_is_rootless(all->priv))
+	if (!priv_is_rootless(all->priv)) {
 		all->watch = watch_new(all);
+		all->liveness = liveness_new(all);
+	}
 	struct network *network, *next;
 	HASH_ITER (by_id, all->by_id, network, next) {
 		begin_one(reconcile, network);

@@ -62,7 +62,8 @@ enum priv_verb {
 
 /*
  * dnsmasq runs as the unprivileged half's user with the few capabilities that it needs. That half
- * makes <runtime_dir>/networks/<slot>/ and `hosts` in it (dhcp-hostsfile; SIGHUP reads it again);
+ * makes <runtime_dir>/networks/<slot>/ and in it `hosts` (dhcp-hostsfile) and `names` (addn-hosts;
+ * SIGHUP reads both again);
  * dnsmasq writes `leases` there. It logs to the daemon's stderr.
  */
 

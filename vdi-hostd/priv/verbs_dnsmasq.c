@@ -77,6 +77,7 @@ static void dnsmasq_argv(const struct verbs *verbs, const struct priv_network *n
 	argv_push(argv, "--except-interface=lo");
 	argv_push(argv, "--dhcp-range=%s,static,%s," LEASE_TIME, range, netmask);
 	argv_push(argv, "--dhcp-hostsfile=%s/networks/%u/hosts", dir, slot);
+	argv_push(argv, "--addn-hosts=%s/networks/%u/names", dir, slot);
 	argv_push(argv, "--dhcp-leasefile=%s/networks/%u/leases", dir, slot);
 	/* where other hosts' servers are on the network, strangers are theirs, not to be refused */
 	if (!network->vni)

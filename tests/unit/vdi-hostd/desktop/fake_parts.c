@@ -352,8 +352,8 @@ int networks_hosts_changed(struct networks *all, const char *network_id, struct 
 	return bench_of(all)->fail_hosts ? err_set(err, ERR_IO, "no list today") : 0;
 }
 
-int networks_pick_address(struct networks *all, const struct db_network *network, uint32_t *ret,
-			  struct err *err)
+int networks_pick_address(struct networks *all, const struct db_network *network, const char *name,
+			  uint32_t *ret, struct err *err)
 {
 	*ret = network->address + 1 + (uint32_t)bench_of(all)->overlays;
 	return 0;

@@ -409,8 +409,8 @@ static void test_delete_that_fails_goes_on_later(void **state)
 	assert_int_equal(bench->row.intent, DB_INTENT_DELETE);
 	uint32_t ip;
 	assert_int_equal(networks_pick_address(bench->networks,
-					       networks_find(bench->networks, "lan", NULL), &ip,
-					       &bench->err),
+					       networks_find(bench->networks, "lan", NULL), NULL,
+					       &ip, &bench->err),
 			 -1);
 	assert_int_equal(bench->err.code, ERR_BUSY);
 	bench->fake.fail = 0;
@@ -469,25 +469,26 @@ static void test_addresses(void **state)
 	create(bench, "lan", DB_NETWORK_NAT, "10.99.7.0/29");
 	const struct db_network *row = networks_find(bench->networks, "lan", NULL);
 	for (size_t i = 0; i < 5; i++) {
-		assert_int_equal(networks_pick_address(bench->networks, row, &ip, &bench->err), 0);
+		assert_int_equal(
+			networks_pick_address(bench->networks, row, NULL, &ip, &bench->err), 0);
 		assert_int_equal(ip, 0x0a630702 + i);
 		bench->nics[bench->n_nics++] = (struct nic){"n", "52:54:00:00:00:01", ip};
 	}
-	assert_int_equal(networks_pick_address(bench->networks, row, &ip, &bench->err), -1);
+	assert_int_equal(networks_pick_address(bench->networks, row, NULL, &ip, &bench->err), -1);
 	assert_int_equal(bench->err.code, ERR_LIMIT);
 	/* one that is leased still is the last choice */
 	bench->n_nics = 1;
 	write_leases(bench, "0 52:54:00:00:00:77 10.99.7.3 gone *\n"
 			    "1000 52:54:00:00:00:78 10.99.7.4 long-ago *\n"
 			    "rubbish\nduid 00:01\n");
-	assert_int_equal(networks_pick_address(bench->networks, row, &ip, &bench->err), 0);
+	assert_int_equal(networks_pick_address(bench->networks, row, NULL, &ip, &bench->err), 0);
 	assert_int_equal(ip, 0x0a630704);
 	bench->n_nics = 0;
 	bench->nics[bench->n_nics++] = (struct nic){"n", "52:54:00:00:00:01", 0x0a630702};
 	for (uint32_t at = 4; at < 7; at++)
 		bench->nics[bench->n_nics++] =
 			(struct nic){"n", "52:54:00:00:00:01", 0x0a630700 + at};
-	assert_int_equal(networks_pick_address(bench->networks, row, &ip, &bench->err), 0);
+	assert_int_equal(networks_pick_address(bench->networks, row, NULL, &ip, &bench->err), 0);
 	assert_int_equal(ip, 0x0a630703);
 }
 
