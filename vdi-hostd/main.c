@@ -359,6 +359,7 @@ static int assemble(struct daemon *daemon, const struct priv_config *priv_config
 		.priv = host->priv,
 		.jobs = host->jobs,
 		.images = host->images,
+		.networks = host->networks,
 		.desktops = host->desktops,
 		.merge_rate = config->merge_rate_mib_s << 20,
 	};

@@ -21,6 +21,8 @@ PLANS = {
     "desktop-recompose": ("vdi-hostd/disk/recompose.c", "recompose_plan"),
     "desktop-recompose-undo": ("vdi-hostd/disk/recompose.c", "undo_plan"),
     "desktop-recompose-confirm": ("vdi-hostd/disk/recompose.c", "confirm_plan"),
+    "desktop-backup": ("vdi-hostd/disk/backup.c", "backup_plan"),
+    "backup-restore": ("vdi-hostd/disk/restore.c", "restore_plan"),
     "network-create": ("vdi-hostd/network/plans.c", "create_plan"),
     "network-delete": ("vdi-hostd/network/plans.c", "delete_plan"),
     "network-change": ("vdi-hostd/network/plans.c", "change_plan"),
@@ -191,6 +193,19 @@ def export_disk(client, disk):
 RUN["image-export"] = export_disk
 
 
+def create_and_back_up(client):
+    create(client)
+    client.call("desktop.backup", desktop="ada", wait=True)
+
+
+PREPARE["desktop-backup"] = lambda client: create(client, start=True)
+PREPARE["backup-restore"] = create_and_back_up
+RUN["desktop-backup"] = lambda client, disk: client.call("desktop.backup", desktop="ada", wait=True,
+                                                         quiesce="no")
+RUN["backup-restore"] = lambda client, disk: client.call("backup.restore", backup="latest:ada",
+                                                         name="eve", wait=True)
+
+
 def qemus():
     return sorted(pid for (pid, _), name in vdi.our_processes().items() if name.startswith("qemu-system"))
 
@@ -223,6 +238,9 @@ def check_whole(daemon):
         if desktop["pid"]:
             ids = [i["id"] + ".iso" for i in isos if i["name"] == desktop["iso"]]
             assert discs_of(desktop["pid"]) == ids
+    backups = daemon.call("backup.list")["items"]
+    assert [b["state"] for b in backups] == ["ready"] * len(backups)
+    assert files(daemon.state / "backups") == sorted(b["id"] + "-system.qcow2" for b in backups)
     assert files(daemon.state / "tmp") == []
     networks = daemon.call("network.list")["items"]
     bridges = [link for link in vdi.our_links() if link.startswith("vdibr")]
@@ -245,6 +263,8 @@ def settled(daemon):
                 client.call("desktop.update", desktop=desktop["id"], memory_mib=64)
             except vdi.RpcError:
                 return False
+    if "making" in [b["state"] for b in daemon.call("backup.list")["items"]]:
+        return False
     return not {"starting", "stopping"} & {d["state"] for d in desktops}
 
 

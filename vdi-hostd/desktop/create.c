@@ -60,11 +60,23 @@ static void delete_row(struct plan *plan, void *ctx)
 	plan_undone(plan);
 }
 
+static int adopt_disks(struct desktop *desktop, struct err *err)
+{
+	for (size_t i = 0; i < DB_DISKS; i++)
+		if (desktop->row.disks[i].file[0] &&
+		    images_overlay_adopt(desktop->all->env.images, desktop->row.disks[i].file,
+					 desktop->adopt[i], err) < 0)
+			return -1;
+	return 0;
+}
+
 static int make_disks(struct desktop *desktop, struct err *err)
 {
 	const struct db_disk *system = &desktop->row.disks[DB_DISK_SYSTEM];
 	const struct db_disk *data = &desktop->row.disks[DB_DISK_DATA];
 	struct images *images = desktop->all->env.images;
+	if (desktop->adopt[DB_DISK_SYSTEM][0])
+		return adopt_disks(desktop, err);
 	const struct db_image *image = images_find(images, desktop->row.image_id, err);
 	if (!image || images_overlay_create(images, image, system->file, system->bytes, err) < 0 ||
 	    (data->file[0] && images_layer_create(images, data->file, NULL, data->bytes, err) < 0))
@@ -160,14 +172,15 @@ static int fill_row(struct desktops *all, const struct desktop_create *create,
 	const struct db_image *image = images_find(all->env.images, create->image, err);
 	if (!image)
 		return -1;
-	if (image->state == DB_IMAGE_IMPORTING || image->state == DB_IMAGE_RETIRED)
+	const bool adopts = create->adopt[DB_DISK_SYSTEM];
+	if (!adopts && (image->state == DB_IMAGE_IMPORTING || image->state == DB_IMAGE_RETIRED))
 		return err_set(err, ERR_CONFLICT,
 			       "image '%s' version %lld is %s; name a version that is published",
 			       image->name, (long long)image->version,
 			       image->state == DB_IMAGE_RETIRED ? "retired" : "still imported");
-	if (images_refuse_broken(all->env.images, image, err) < 0)
+	if (!adopts && images_refuse_broken(all->env.images, image, err) < 0)
 		return -1;
-	if (create->disk_bytes && create->disk_bytes < image->virtual_size)
+	if (!adopts && create->disk_bytes && create->disk_bytes < image->virtual_size)
 		return err_set_field(err, "disk_gib",
 				     "the disk cannot be smaller than its image (%lld bytes)",
 				     (long long)image->virtual_size);
@@ -221,6 +234,10 @@ void desktops_create(struct desktops *all, const struct desktop_create *create, 
 		desktop_nic_make_mac(nic.mac);
 		desktop_nic_set(desktop, &nic);
 	}
+	for (size_t i = 0; i < DB_DISKS; i++)
+		if (create->adopt[i])
+			snprintf(desktop->adopt[i], sizeof(desktop->adopt[i]), "%s",
+				 create->adopt[i]);
 	desktop->done = cb;
 	desktop->done_data = data;
 	desktop->plan = plan_start(all->env.loop, "desktop-create", create_plan,

@@ -123,6 +123,9 @@ struct desktop_create {
 	enum db_desktop_boot boot;
 	bool autostart;
 	enum db_desktop_restart restart;
+	/* files in the store's tmp/ that become its disks, which then stand on nothing: the image
+	 * is only what they came from, and disk_bytes what they have */
+	const char *adopt[DB_DISKS];
 };
 
 void desktops_create(struct desktops *all, const struct desktop_create *create, desktop_cb cb,

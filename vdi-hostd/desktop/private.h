@@ -81,6 +81,8 @@ struct desktop {
 	struct nic nics[QEMU_NICS_MAX]; /* by number */
 	unsigned int nics_changed;      /* how often */
 	int64_t tap_at;                 /* the NIC whose tap is being made */
+	char adopt[DB_DISKS][64];       /* on their way to be its disks */
+	int tap_fd;                     /* on its way from the tap step to QEMU */
 	UT_hash_handle by_id, by_name;
 };
 

@@ -73,6 +73,7 @@ void disks_reconcile(struct disks *disks, void (*done)(void *data), void *data)
 {
 	desktops_each(disks->env.desktops, reconcile_one, disks);
 	settle_now(disks);
+	backups_reconcile(disks);
 	done(data);
 }
 
@@ -89,5 +90,8 @@ void disks_free(struct disks *disks)
 	exports_cancel(disks);
 	merges_free(disks);
 	held_free(disks);
+	backups_free(disks);
+	verifies_free(disks);
+	restores_free(disks);
 	free(disks);
 }

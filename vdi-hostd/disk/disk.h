@@ -18,6 +18,7 @@ struct disks_env {
 	struct priv *priv;
 	struct jobs *jobs;
 	struct images *images;
+	struct networks *networks;
 	struct desktops *desktops;
 	int64_t merge_rate; /* bytes a second for merges that nobody asked for; 0: no limit */
 };

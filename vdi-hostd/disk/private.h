@@ -18,10 +18,16 @@ struct move;
 struct recompose_run;
 
 struct export;
+struct backup;
+struct verify;
+struct restore;
 
 struct disks {
 	struct disks_env env;
-	struct export *exports; /* export.c */
+	struct export *exports;
+	struct backup *backups;
+	struct verify *verifies;
+	struct restore *restores;
 	bool closing;
 	uv_timer_t *retry; /* while anything is unsettled */
 	struct unsettled *unsettled;
@@ -104,6 +110,14 @@ void take_begin(struct disks *disks, struct desktop *desktop, const struct db_sn
 void takes_free(struct disks *disks);
 
 void reverts_free(struct disks *disks);
+
+/* ---- export.c, backup.c, backups.c, restore.c: the end of the daemon, and its start ---- */
+
+void backups_free(struct disks *disks);
+void verifies_free(struct disks *disks);
+void restores_free(struct disks *disks);
+/** backups_reconcile() - what was interrupted is undone */
+void backups_reconcile(struct disks *disks);
 
 /* ---- settle.c: what a crash or a lost QEMU left half done ---- */
 

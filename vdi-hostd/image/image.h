@@ -97,6 +97,9 @@ int images_overlay_renew(struct images *images, const struct db_image *image, co
 int images_layer_create(struct images *images, const char *file, const char *below,
 			int64_t virtual_size, struct err *err) warn_unused;
 
+/** images_overlay_adopt() - a file that was made in tmp/ becomes a disk of its own */
+int images_overlay_adopt(struct images *images, const char *file, const char *made,
+			 struct err *err) warn_unused;
 /** images_overlay_delete() - idempotent */
 int images_overlay_delete(struct images *images, const char *file, struct err *err) warn_unused;
 /** images_overlay_allocated() - bytes on disk */

@@ -59,6 +59,11 @@ int images_layer_create(struct images *images, const char *file, const char *bel
 				    (uint64_t)virtual_size, err);
 }
 
+int images_overlay_adopt(struct images *images, const char *file, const char *made, struct err *err)
+{
+	return store_move(images->store, STORE_TMP, made, STORE_OVERLAYS, file, err);
+}
+
 int images_overlay_delete(struct images *images, const char *file, struct err *err)
 {
 	return store_delete(images->store, STORE_OVERLAYS, file, err);

@@ -70,6 +70,10 @@ static void test_reads_what_qemu_writes(void **state)
 	assert_int_equal(h.compression, 1);
 	accepted(fresh("-o refcount_bits=64,lazy_refcounts=on"), 0, &h);
 	assert_int_equal(h.refcount_order, 6);
+	/* dirty bitmaps of backups */
+	assert_int_equal(help_run("qemu-img bitmap --add %s vdi-1", fresh("")), 0);
+	accepted("img", 0, &h);
+	assert_int_equal(h.autoclear & 1, 1);
 	assert_int_equal(help_run("qemu-img create -q -f qcow2 -b img -F qcow2 over 2G"), 0);
 	accepted("over", QCOW2_ALLOW_BACKING, &h);
 	assert_string_equal(h.backing_name, "img");

@@ -254,6 +254,11 @@ void images_layer_file(const char *desktop_id, char ret[96])
 	snprintf(ret, 96, "%s-01234567.qcow2", desktop_id);
 }
 
+int images_overlay_adopt(struct images *images, const char *file, const char *made, struct err *err)
+{
+	return err_set(err, ERR_UNSUPPORTED, "nothing to adopt");
+}
+
 int images_layer_create(struct images *images, const char *file, const char *below,
 			int64_t virtual_size, struct err *err)
 {
