@@ -189,7 +189,7 @@ static struct api_token desktop_get(struct api_call *call, const void *data)
 
 struct update_params {
 	const char *desktop, *name, *owner;
-	int64_t memory_mib, vcpus;
+	int64_t memory_mib, vcpus, disk_gib, data_disk_gib;
 	bool autostart, disposable;
 	int restart, boot;
 };
@@ -204,6 +204,10 @@ static const struct json_field update_fields[] = {
 	 .doc = "counts from the next start"},
 	{"disposable", JSON_FIELD_BOOL, 0, offsetof(struct update_params, disposable),
 	 .doc = "its system disk begins anew: from the next end or start on"},
+	{"disk_gib", JSON_FIELD_INT, 0, offsetof(struct update_params, disk_gib), 1, 65536, 0,
+	 .doc = "a larger system disk, at once; what the guest makes of it is its own affair"},
+	{"data_disk_gib", JSON_FIELD_INT, 0, offsetof(struct update_params, data_disk_gib), 1,
+	 65536, 0, .doc = "a larger data disk"},
 	{"boot", JSON_FIELD_ENUM, 0, offsetof(struct update_params, boot),
 	 .values = desktop_boot_names, .doc = "counts from the next start"},
 	{"autostart", JSON_FIELD_BOOL, 0, offsetof(struct update_params, autostart),
@@ -233,7 +237,13 @@ static struct api_token desktop_update_method(struct api_call *call, const void 
 	};
 	if (desktop_update(desktop, &update, &err) < 0)
 		return api_fail(call, &err);
-	return api_reply(call, desktop_to_json(desktop));
+	if (!params->disk_gib && !params->data_disk_gib)
+		return api_reply(call, desktop_to_json(desktop));
+	const int64_t bytes[DB_DISKS] = {[DB_DISK_SYSTEM] = params->disk_gib * GIB,
+					 [DB_DISK_DATA] = params->data_disk_gib * GIB};
+	struct api_token token = api_pending(call);
+	desktop_grow(desktop, bytes, answer_desktop, call);
+	return token;
 }
 
 /* desktop.start, stop, reset, pause, resume, delete */

@@ -139,6 +139,12 @@ struct desktop_update {
 	int autostart, restart, boot, disposable;
 };
 
+/**
+ * desktop_grow() - make disks larger, while the guest runs or not
+ * @bytes: of each of DB_DISKS; 0: as it is. Smaller is ERR_INVALID, over the quota ERR_LIMIT.
+ */
+void desktop_grow(struct desktop *desktop, const int64_t *bytes, desktop_cb cb, void *data);
+
 int desktop_update(struct desktop *desktop, const struct desktop_update *update,
 		   struct err *err) warn_unused;
 

@@ -223,7 +223,9 @@ static void test_busy_and_cancelled(void **state)
 	assert_int_equal(images_gc(bench->images, &wanted, &id, &err), 0);
 	bench_reopen(bench);
 	assert_int_equal(help_count("isos"), 1);
-	assert_int_equal(files(gc(bench, false, 0)), 5);
+	json_t *result = gc(bench, false, 0);
+	assert_int_equal(files(result), 5);
+	json_decref(result);
 }
 
 static void test_killed(void **state)
