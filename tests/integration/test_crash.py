@@ -31,6 +31,8 @@ PLANS = {
     "desktop-start": ("vdi-hostd/desktop/start.c", "start_plan"),
     "desktop-stop": ("vdi-hostd/desktop/stop.c", "stop_plan"),
     "desktop-delete": ("vdi-hostd/desktop/delete.c", "delete_plan"),
+    "snapshot-take": ("vdi-hostd/disk/take.c", "take_plan"),
+    "snapshot-revert": ("vdi-hostd/disk/revert.c", "revert_plan"),
 }
 
 
@@ -99,10 +101,21 @@ def create_forwarded(client):
     forward(client)
 
 
+def take(client):
+    client.call("desktop.snapshot.create", desktop="ada", name="monday")
+
+
+def create_and_take(client):
+    create(client)
+    take(client)
+
+
 # what leads to the plan, and the plan itself
 PREPARE = {
     "network-change": create,
     "network-unforward": create_forwarded,
+    "snapshot-take": lambda client: create(client, start=True),
+    "snapshot-revert": create_and_take,
     "desktop-start": create,
     "desktop-stop": lambda client: create(client, start=True),
     "desktop-delete": create,
@@ -111,6 +124,9 @@ PREPARE = {
 RUN = {
     "network-change": lambda client, disk: forward(client),
     "network-unforward": lambda client, disk: unforward(client),
+    "snapshot-take": lambda client, disk: take(client),
+    "snapshot-revert": lambda client, disk: client.call("desktop.snapshot.revert", desktop="ada",
+                                                        snapshot="monday"),
     "network-create": lambda client, disk: client.call("network.create", name="other",
                                                        cidr="10.78.0.0/24"),
     "network-delete": lambda client, disk: client.call("network.delete", network="other"),
@@ -220,14 +236,21 @@ def discs_of(pid):
     return sorted({os.path.basename(link) for link in links if "/isos/" in link})
 
 
+def snapshots(daemon, desktop):
+    return daemon.call("desktop.snapshot.list", desktop=desktop["id"])["items"]
+
+
 def check_whole(daemon):
     """What the daemon says is what the host holds, no more and no less."""
     desktops = daemon.call("desktop.list")["items"]
     assert [d["state"] for d in desktops if d["state"] not in ("running", "stopped")] == []
     assert qemus() == sorted(d["pid"] for d in desktops if d["pid"])
+    kept = [(s["state"], d["id"]) for d in desktops for s in snapshots(daemon, d)]
+    assert [state for state, _ in kept if state != "ready"] == []
     assert sorted(f[:36] for f in files(daemon.state / "overlays")) == sorted(
-        d["id"] for d in desktops
-        for kept in (True, d["data_disk_bytes"], d["previous_image"]) if kept)
+        [d["id"] for d in desktops
+         for has in (True, d["data_disk_bytes"], d["previous_image"]) if has] +
+        [identity for _, identity in kept])
     images = daemon.call("image.list")["items"]
     assert "importing" not in [i["state"] for i in images]
     assert files(daemon.state / "images") == sorted(i["id"] + ".qcow2" for i in images)

@@ -19,9 +19,8 @@
 #include "base/log.h"
 #include "vdi-hostd/disk/private.h"
 
-#define JOB_PREFIX "merge-"
-#define POLL_MS    200
-#define HURRY_MS   10 /* while the desktop is claimed */
+#define POLL_MS  200
+#define HURRY_MS 10 /* while the desktop is claimed */
 
 static void poll_jobs(struct merge *merge);
 static void sync_files(struct merge *merge, void (*synced)(struct merge *, const struct err *));
@@ -723,7 +722,8 @@ static const char *sweep_command(struct merge *merge, const char *id, const char
 {
 	if (strcmp(status, "concluded") == 0)
 		return "job-dismiss";
-	if (strcmp(status, "pending") == 0 && merge_is_committed(merge, id + strlen(JOB_PREFIX)))
+	if (strcmp(status, "pending") == 0 &&
+	    merge_is_committed(merge, id + strlen(MERGE_JOB_PREFIX)))
 		return "job-finalize";
 	return "job-cancel";
 }
@@ -747,6 +747,89 @@ static void on_sweep_ordered(void *data, const struct err *err)
 		after(merge, HURRY_MS, on_sweep_timer);
 }
 
+static void ask_nodes(struct merge *merge, qmp_reply_cb cb)
+{
+	qmp_execute(qmp_of(merge), "query-named-block-nodes", json_pack("{s:b}", "flat", 1), 0, cb,
+		    merge);
+}
+
+static void on_tidy(void *data, const struct err *ignored)
+{
+	struct merge *merge = data;
+
+	if (ignored && ignored->code == ERR_CANCELLED)
+		return;
+	if (merge->n_parts == 0) {
+		merge->state = MERGE_IDLE;
+		merge_copied(merge, NULL);
+		return;
+	}
+	merge->state = MERGE_PREPARES;
+	ask_nodes(merge, on_nodes);
+}
+
+/* A file of the desktop's that it does not stand on: an earlier daemon had it added, or merged. */
+static bool is_left(struct merge *merge, const struct image_layer (*chains)[QEMU_CHAIN_MAX],
+		    const size_t *n, const char *name)
+{
+	char any[QEMU_NODE_MAX + 1], file[96];
+
+	snprintf(file, sizeof(file), "%s-00000000.qcow2", merge->desktop_id);
+	images_node(file, any);
+	if (strlen(name) != strlen(any) || strncmp(name, any, strlen(any) - 8) != 0)
+		return false;
+	for (unsigned int d = 0; d < DB_DISKS; d++)
+		for (size_t i = 0; i < n[d]; i++)
+			if (strcmp(chains[d][i].node, name) == 0)
+				return false;
+	return true;
+}
+
+static void delete_left(struct merge *merge, const struct image_layer (*chains)[QEMU_CHAIN_MAX],
+			const size_t *n)
+{
+	char name[QEMU_NODE_MAX + 8];
+
+	/* which of them stands on which is not told: the second round finds the lower ones free */
+	for (size_t i = 0; i < 2 * merge->n_nodes; i++) {
+		const struct merge_node *node = &merge->nodes[i % merge->n_nodes];
+		if (!is_left(merge, chains, n, node->name))
+			continue;
+		snprintf(name, sizeof(name), "%.*s-file", QEMU_NODE_MAX, node->name);
+		batch_add(&merge->batch, qmp_of(merge), "blockdev-del",
+			  json_pack("{s:s}", "node-name", node->name), -1);
+		batch_add(&merge->batch, qmp_of(merge), "blockdev-del",
+			  json_pack("{s:s}", "node-name", name), -1);
+	}
+}
+
+static void on_left_nodes(void *data, json_t *list, const struct err *err)
+{
+	struct merge *merge = data;
+	const struct db_desktop *row = desktop_row(desktop_of(merge));
+	struct image_layer chains[DB_DISKS][QEMU_CHAIN_MAX];
+	size_t n[DB_DISKS] = {0};
+	bool known = true;
+
+	if (err) {
+		fail_soon(merge, err);
+		return;
+	}
+	read_nodes(merge, list);
+	for (unsigned int i = 0; i < DB_DISKS; i++) {
+		const char *image_id = i == DB_DISK_SYSTEM ? row->image_id : "";
+		if (row->disks[i].file[0] &&
+		    images_chain_read(merge->disks->env.images, row->disks[i].file, image_id,
+				      chains[i], &n[i], NULL) < 0)
+			known = false;
+		images_chain_close(chains[i], n[i]);
+	}
+	batch_init(&merge->batch, on_tidy, merge);
+	if (known)
+		delete_left(merge, (const struct image_layer(*)[QEMU_CHAIN_MAX])chains, n);
+	batch_end(&merge->batch);
+}
+
 static void on_swept(void *data, json_t *jobs, const struct err *err)
 {
 	struct merge *merge = data;
@@ -762,7 +845,7 @@ static void on_swept(void *data, json_t *jobs, const struct err *err)
 	{
 		const char *id = json_string_value(json_object_get(job, "id"));
 		const char *status = json_string_value(json_object_get(job, "status"));
-		if (!id || !status || strncmp(id, JOB_PREFIX, strlen(JOB_PREFIX)) != 0)
+		if (!id || !status || strncmp(id, MERGE_JOB_PREFIX, strlen(MERGE_JOB_PREFIX)) != 0)
 			continue;
 		left++;
 		batch_add(&merge->batch, qmp_of(merge), sweep_command(merge, id, status),
@@ -772,14 +855,10 @@ static void on_swept(void *data, json_t *jobs, const struct err *err)
 		batch_end(&merge->batch);
 		return;
 	}
-	if (merge->n_parts == 0) {
-		merge->state = MERGE_IDLE;
-		merge_copied(merge, NULL);
-		return;
-	}
-	merge->state = MERGE_PREPARES;
-	qmp_execute(qmp_of(merge), "query-named-block-nodes", json_pack("{s:b}", "flat", 1), 0,
-		    on_nodes, merge);
+	if (!merge->swept)
+		ask_nodes(merge, on_left_nodes);
+	else
+		on_tidy(merge, NULL);
 }
 
 static void sweep(struct merge *merge)
@@ -796,7 +875,8 @@ void copy_begin(struct merge *merge)
 	for (size_t i = 0; i < merge->n_parts; i++) {
 		char node[QEMU_NODE_MAX + 1];
 		images_node(merge->parts[i].into, node);
-		snprintf(merge->parts[i].job, sizeof(merge->parts[i].job), JOB_PREFIX "%s", node);
+		snprintf(merge->parts[i].job, sizeof(merge->parts[i].job), MERGE_JOB_PREFIX "%s",
+			 node);
 	}
 	sweep(merge);
 }

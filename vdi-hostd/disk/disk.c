@@ -66,7 +66,7 @@ static void reconcile_one(void *data, struct desktop *desktop)
 
 	if (recompose_settle(data, desktop, &err) < 0)
 		log_err("desktop %s: %s", desktop_row(desktop)->name, err.msg);
-	settle_later(data, desktop);
+	settle_after_crash(data, desktop);
 }
 
 void disks_reconcile(struct disks *disks, void (*done)(void *data), void *data)

@@ -529,7 +529,7 @@ static bool is_too_deep(struct disks *disks, struct desktop *desktop)
 	return nameless;
 }
 
-bool merge_look(struct disks *disks, struct desktop *desktop)
+bool merge_look(struct disks *disks, struct desktop *desktop, bool stale)
 {
 	struct waiting waiting = {.disks = disks};
 	const char *id = desktop_row(desktop)->id;
@@ -538,7 +538,7 @@ bool merge_look(struct disks *disks, struct desktop *desktop)
 
 	if (found < 0)
 		log_err("desktop %s: %s", desktop_row(desktop)->name, err.msg);
-	if (found < 0 || (found == 0 && !is_too_deep(disks, desktop)))
+	if (found < 0 || (found == 0 && !stale && !is_too_deep(disks, desktop)))
 		return true;
 	if (merge_begin(disks, desktop, found ? &waiting.row : NULL, false, disks->env.merge_rate,
 			NULL, &err) == 0)

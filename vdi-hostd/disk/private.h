@@ -133,6 +133,9 @@ int settle_stopped(struct disks *disks, struct desktop *desktop, struct err *err
 int settle_refuse(struct disks *disks, struct desktop *desktop, struct err *err) warn_unused;
 /** settle_later() - as soon as its QEMU can be asked, or is gone */
 void settle_later(struct disks *disks, struct desktop *desktop);
+/** settle_after_crash() - the same; a QEMU that it has is asked what an earlier daemon began in it
+ */
+void settle_after_crash(struct disks *disks, struct desktop *desktop);
 /** settle_now() - try all of them at once */
 void settle_now(struct disks *disks);
 void settle_free(struct disks *disks);
@@ -264,8 +267,11 @@ struct merge {
  */
 int merge_begin(struct disks *disks, struct desktop *desktop, const struct db_snapshot *row,
 		bool all, int64_t speed, const char **ret_job, struct err *err) warn_unused;
-/** merge_look() - begin what nobody has to ask for; false: the desktop is busy, ask again */
-bool merge_look(struct disks *disks, struct desktop *desktop);
+/**
+ * merge_look() - begin what nobody has to ask for; false: the desktop is busy, ask again
+ * @stale: also where that is only to end what an earlier daemon began in its QEMU
+ */
+bool merge_look(struct disks *disks, struct desktop *desktop, bool stale);
 /** merge_copied() - copy.c is through with the parts; on success the desktop is claimed */
 void merge_copied(struct merge *merge, const struct err *err);
 /**
@@ -280,6 +286,8 @@ void merge_unclaim(struct merge *merge);
 void merges_free(struct disks *disks);
 
 /* ---- copy.c: the parts in QEMU ---- */
+
+#define MERGE_JOB_PREFIX "merge-" /* of the jobs' ids in QEMU */
 
 /** copy_begin() - QEMU is open; ends in merge_copied() unless copy_gone() comes before */
 void copy_begin(struct merge *merge);

@@ -20,6 +20,9 @@ struct unsettled {
 	struct qmp_batch batch;
 	struct quiesce *quiesce;
 	struct db_snapshot back; /* to be undone once its nodes are gone */
+	bool fresh;  /* its QEMU is still to be asked what an earlier daemon began in it */
+	bool asking; /* that is under way */
+	bool stale;  /* there is something */
 	bool ends;
 	struct unsettled *prev, *next;
 };
@@ -284,6 +287,37 @@ static bool has_half_done(struct disks *disks, const char *desktop_id)
 	return result < 0 || rows.n > 0;
 }
 
+static void settle_try(struct unsettled *item);
+
+static void on_jobs(void *data, json_t *jobs, const struct err *err)
+{
+	struct unsettled *item = data;
+	json_t *job;
+	size_t i;
+
+	item->asking = false;
+	item->fresh = err && err->code != ERR_CANCELLED;
+	json_array_foreach(jobs, i, job)
+	{
+		const char *id = json_string_value(json_object_get(job, "id"));
+		if (id && strncmp(id, MERGE_JOB_PREFIX, strlen(MERGE_JOB_PREFIX)) == 0)
+			item->stale = true;
+	}
+	if (!err)
+		settle_try(item);
+}
+
+/* What is half done comes first, then what is to be merged. */
+static void go_on(struct unsettled *item, struct desktop *desktop)
+{
+	if (item->fresh && desktop_qmp(desktop)) {
+		item->asking = true;
+		qmp_execute(desktop_qmp(desktop), "query-jobs", NULL, 0, on_jobs, item);
+	} else if (merge_look(item->disks, desktop, item->stale)) {
+		forget(item);
+	}
+}
+
 static void settle_try(struct unsettled *item)
 {
 	struct desktop *desktop = desktops_find(item->disks->env.desktops, item->desktop_id, NULL);
@@ -293,11 +327,10 @@ static void settle_try(struct unsettled *item)
 		forget(item);
 		return;
 	}
-	if (item->claimed)
+	if (item->claimed || item->asking)
 		return;
 	if (!has_half_done(item->disks, item->desktop_id)) {
-		if (merge_look(item->disks, desktop))
-			forget(item);
+		go_on(item, desktop);
 		return;
 	}
 	if (desktop_is_claimed(desktop))
@@ -310,8 +343,8 @@ static void settle_try(struct unsettled *item)
 		return; /* its monitor comes back, or it dies */
 	if (settle_stopped(item->disks, desktop, &err) < 0)
 		log_err("desktop %s: %s", desktop_row(desktop)->name, err.msg);
-	else if (merge_look(item->disks, desktop))
-		forget(item);
+	else
+		go_on(item, desktop);
 }
 
 void settle_now(struct disks *disks)
@@ -364,6 +397,14 @@ void settle_later(struct disks *disks, struct desktop *desktop)
 	disks->retry->data = disks;
 	uv_timer_init(disks->env.loop, disks->retry);
 	uv_timer_start(disks->retry, on_retry, 0, RETRY_MS);
+}
+
+void settle_after_crash(struct disks *disks, struct desktop *desktop)
+{
+	settle_later(disks, desktop);
+	struct unsettled *item = find(disks, desktop);
+	if (item)
+		item->fresh = true;
 }
 
 void settle_free(struct disks *disks)

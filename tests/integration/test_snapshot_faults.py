@@ -1,0 +1,85 @@
+"""What may come between while a desktop's disks are kept or merged: a daemon or a QEMU that is killed,
+a full store, somebody who changes his mind. The guest's data and the chains are whole afterwards."""
+import os
+import signal
+import subprocess
+
+import pytest
+import vdi
+from test_snapshot import (Writer, bulk, check_chains, check_values, files, read, restart, revert,
+                           snapshots, take, write)
+
+
+@pytest.fixture
+def daemon(make_daemon, guest_image):
+    daemon = make_daemon().start()
+    daemon.import_image(guest_image)
+    daemon.call("network.create", name="lan", kind="nat", cidr="10.77.0.0/24")
+    return daemon
+
+
+@pytest.fixture
+def ada(daemon):
+    daemon.create_desktop("ada", "lan", data_disk_gib=1, start=True)
+    ip = daemon.desktop("ada")["ip"]
+    vdi.guest_wait(ip)
+    return ip
+
+
+def settled(daemon, desktop):
+    """Nothing is under way: neither a job nor a snapshot that is on its way."""
+    running = [job for job in daemon.call("job.list")["items"] if job["state"] == "running"]
+    states = {s["state"] for s in snapshots(daemon, desktop)}
+    return not running and not states & {"creating", "deleting"}
+
+
+def patiently(daemon, method, **params):
+    """What the daemon does of its own accord may come first."""
+    def attempt():
+        try:
+            return daemon.call(method, **params)
+        except vdi.RpcError as error:
+            assert error.kind == "busy", error
+            return None
+    return vdi.wait_until(attempt, 20, method)
+
+
+def kill_at(daemon, point, method, **params):
+    daemon.restart(env={"VDI_CRASH_AT": point})
+    with daemon.client() as client, pytest.raises((ConnectionError, vdi.RpcError)):
+        client.call(method, **params)
+    assert daemon.process.wait(20) != 0
+    daemon.process = None
+
+
+MERGE_POINTS = ["merge:copy:before", "merge:copy:after", "merge:finalize:before",
+                "merge:finalize:after", "merge:row:before", "merge:files:after", "merge:row:after"]
+
+
+@pytest.mark.parametrize("way", ["stream", "commit"])
+def test_daemon_killed_in_a_merge(daemon, ada, way):
+    """Of a desktop that runs: QEMU goes on with what it was told, and the next daemon with the rest."""
+    for number, point in enumerate(MERGE_POINTS):
+        before, after = f"before-{number}", f"after-{number}"
+        bulk(ada, 100, 40, before)
+        take(daemon, "ada", "one")
+        bulk(ada, 110, 2, after)
+        if way == "stream":
+            take(daemon, "ada", "two")
+        kill_at(daemon, point, "desktop.snapshot.delete", desktop="ada", snapshot="one", wait=True)
+        # a commit's last moment holds the guest's requests back
+        if (way, point) != ("commit", "merge:finalize:before"):
+            write(ada, 20000, f"alone-{number}")
+        daemon.start()
+        vdi.wait_until(lambda: settled(daemon, "ada"), 30, f"{point} to be settled")
+        values = {100: before, 110: after}
+        check_values(ada, values)
+        left = [s["name"] for s in snapshots(daemon, "ada")]
+        assert way == "stream" or left == [], point  # a commit that was begun is gone on with
+        for name in left:
+            patiently(daemon, "desktop.snapshot.delete", desktop="ada", snapshot=name, wait=True)
+        assert snapshots(daemon, "ada") == [] and len(files(daemon, "ada")) == 2, point
+        check_values(ada, values)
+        write(ada, 1, f"goes-on-{number}")
+    restart(daemon, "ada", ada)
+    check_values(ada, {1: f"goes-on-{number}", **values})
