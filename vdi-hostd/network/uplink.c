@@ -108,16 +108,31 @@ int uplink_from_text(const char *text, struct netcfg_uplink *ret, struct err *er
 	return 0;
 }
 
-/* Is it the bridge's port already? Then what was written down counts, not what it has now. */
-static int is_enslaved(struct netcfg *netcfg, const struct network *network, bool *ret,
-		       struct err *err)
+static bool has_address(struct netcfg *netcfg, const char *link)
+{
+	struct netcfg_addr addrs[NETCFG_LINK_ADDRS_MAX];
+	size_t n = 0;
+	if (netcfg_link_addresses(netcfg, link, addrs, &n, NULL) < 0)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (addrs[i].family != AF_INET6 || !IN6_IS_ADDR_LINKLOCAL(&addrs[i].v6))
+			return true;
+	return false;
+}
+
+/*
+ * Has the bridge what the uplink had? Then what was written down counts: it may be the bridge's
+ * port no more, by somebody else's hand, and have nothing of its own.
+ */
+static int is_taken_over(struct netcfg *netcfg, const struct network *network, bool *ret,
+			 struct err *err)
 {
 	struct netcfg_link link;
 	char bridge[16];
 	network_bridge_name(network, bridge);
 	if (netcfg_link_get(netcfg, network->row.uplink, &link, err) < 0)
 		return err_prefix(err, "uplink %s", network->row.uplink);
-	*ret = strcmp(link.master_name, bridge) == 0;
+	*ret = strcmp(link.master_name, bridge) == 0 || has_address(netcfg, bridge);
 	return 0;
 }
 
@@ -145,10 +160,10 @@ int uplink_request(const struct network *network, struct priv_request *ret, stru
 	_cleanup_(netcfg_closep) struct netcfg *netcfg = NULL;
 	struct priv_request req = {.verb = PRIV_UPLINK_ENSLAVE};
 	struct priv_uplink *uplink = &req.u.uplink;
-	bool enslaved = false;
-	if (netcfg_open(&netcfg, err) < 0 || is_enslaved(netcfg, network, &enslaved, err) < 0)
+	bool taken_over = false;
+	if (netcfg_open(&netcfg, err) < 0 || is_taken_over(netcfg, network, &taken_over, err) < 0)
 		return -1;
-	if (!enslaved || read_kept(network, &uplink->before, NULL) < 0) {
+	if (!taken_over || read_kept(network, &uplink->before, NULL) < 0) {
 		if (netcfg_uplink_capture(netcfg, network->row.uplink, &uplink->before, err) < 0 ||
 		    keep(network, &uplink->before, err) < 0)
 			return -1;
