@@ -19,6 +19,7 @@
 #include "vdi-hostd/image/iso.h"
 
 #define BENCH_IMAGE      "aaaaaaaa-0000-4000-8000-000000000001"
+#define BENCH_NEXT_IMAGE "aaaaaaaa-0000-4000-8000-000000000002"
 #define BENCH_NAT        "bbbbbbbb-0000-4000-8000-000000000001"
 #define BENCH_USER       "bbbbbbbb-0000-4000-8000-000000000002"
 #define BENCH_DISC       "cccccccc-0000-4000-8000-000000000001"
@@ -75,7 +76,7 @@ struct bench {
 
 	/* images and networks */
 	bool fail_overlay, fail_overlay_delete, fail_chain, fail_hosts, fail_disc;
-	int overlays, hosts_changes;
+	int overlays, made, hosts_changes;
 	int64_t room;  /* bytes free in the store */
 	bool no_space; /* too few to begin anything */
 

@@ -182,8 +182,19 @@ static const struct db_image image = {
 	.virtual_size = 1 << 20,
 };
 
+static const struct db_image next_image = {
+	.id = BENCH_NEXT_IMAGE,
+	.name = "img",
+	.version = 2,
+	.state = DB_IMAGE_DRAFT,
+	.file = "next.qcow2",
+	.virtual_size = 2 << 20,
+};
+
 const struct db_image *images_find(struct images *images, const char *ref, struct err *err)
 {
+	if (strcmp(ref, next_image.id) == 0)
+		return &next_image;
 	if (strcmp(ref, image.id) == 0 || strcmp(ref, image.name) == 0)
 		return &image;
 	err_set(err, ERR_NOT_FOUND, "there is no image '%s'", ref);
@@ -196,6 +207,7 @@ int images_overlay_create(struct images *images, const struct db_image *base, co
 	struct bench *bench = bench_of(images);
 	if (bench->fail_overlay)
 		return err_set(err, ERR_LIMIT, "the store is full");
+	bench->made++;
 	bench->overlays++;
 	return 0;
 }
@@ -367,7 +379,7 @@ int networks_pick_address(struct networks *all, const struct db_network *network
 void bench_insert_parts(struct db *db)
 {
 	struct err err;
-	if (db_image_insert(db, &image, &err) < 0)
+	if (db_image_insert(db, &image, &err) < 0 || db_image_insert(db, &next_image, &err) < 0)
 		fail_msg("%s", err.msg);
 	for (size_t i = 0; i < ARRAY_LEN(discs); i++)
 		if (db_iso_insert(db, &discs[i], &err) < 0)
