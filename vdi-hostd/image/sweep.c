@@ -14,6 +14,9 @@
 
 #define BATCH 128
 
+/* how long the loop may be held up by one batch: a renaming takes microseconds, or a millisecond */
+#define BATCH_NS (UINT64_C(5) * 1000 * 1000)
+
 struct sweep {
 	uv_work_t work;
 	struct upkeep *upkeep;
@@ -86,7 +89,9 @@ static int sweep_batch(struct sweep *sweep, struct err *err)
 {
 	if (refresh_names(sweep, err) < 0)
 		return -1;
-	for (; sweep->at && sweep->n_aside < BATCH; sweep->at = sweep->at->hh.next) {
+	uint64_t end = uv_hrtime() + BATCH_NS;
+	for (; sweep->at && sweep->n_aside < BATCH && (sweep->n_aside == 0 || uv_hrtime() < end);
+	     sweep->at = sweep->at->hh.next) {
 		sweep->looked++;
 		if (upkeep_is_garbage(sweep->at, sweep->min_age_s) &&
 		    set_aside(sweep, sweep->at, err) < 0)
