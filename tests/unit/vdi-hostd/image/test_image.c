@@ -16,6 +16,7 @@
 #include "bench.h"
 #include "storage/format.h"
 #include "vdi-hostd/db/desktop.h"
+#include "vdi-hostd/image/lineage.h"
 
 static void make(struct bench *bench, const char *name)
 {
@@ -92,6 +93,60 @@ static void delete_first(struct bench *bench)
 
 	assert_int_equal(db_desktop_each(bench->db, first, id, &err), 1);
 	assert_int_equal(db_desktop_delete(bench->db, id, &err), 0);
+}
+
+static void add_shown(void *data, const struct image_version *version)
+{
+	struct order *order = data;
+	size_t len = strlen(order->text);
+
+	snprintf(order->text + len, sizeof(order->text) - len, "%d%s:%d%s ", (int)version->depth,
+		 version->row->name, (int)version->row->version,
+		 version->parent && version->shared >= version->own ? "+" : "");
+}
+
+/* make @child stand on @parent, by its row and by its file */
+static void graft(struct bench *bench, const char *child, const char *parent)
+{
+	struct err err;
+	const struct db_image *below = images_find(bench->images, parent, &err);
+	struct db_image row = *images_find(bench->images, child, &err);
+
+	assert_int_equal(help_run("chmod 600 images/%s && qemu-img rebase -u -f qcow2 -F qcow2 -b "
+				  "../images/%s images/%s",
+				  row.file, below->file, row.file),
+			 0);
+	memcpy(row.parent_id, below->id, sizeof(row.parent_id));
+	assert_int_equal(db_image_update(bench->db, &row, &err), 0);
+	bench_reopen(bench);
+}
+
+static void test_lineage(void **state)
+{
+	struct bench *bench = *state;
+	struct order order = {""};
+	struct err err;
+
+	for (int i = 0; i < 3; i++)
+		make(bench, "a");
+	make(bench, "b");
+	graft(bench, "a:2", "a:1");
+	graft(bench, "b:1", "a:2");
+	assert_int_equal(images_versions(bench->images, "a", add_shown, &order, &err), 0);
+	assert_string_equal(order.text, "0a:1 1a:2+ 2b:1+ 0a:3 ");
+	assert_int_equal(images_delete(bench->images, "a:1", &err), -1);
+	assert_non_null(strstr(err.msg, "image a:2"));
+	/* what is wrong below is wrong above */
+	struct db_image row = *images_find(bench->images, "a:1", &err);
+	strcpy(row.broken, "rot");
+	assert_int_equal(db_image_update(bench->db, &row, &err), 0);
+	bench_reopen(bench);
+	const struct db_image *top = images_find(bench->images, "b:1", &err);
+	assert_int_equal(images_refuse_broken(bench->images, top, &err), -1);
+	assert_non_null(strstr(err.msg, "a:1 is broken: rot"));
+	assert_int_equal(
+		images_refuse_broken(bench->images, images_find(bench->images, "a:3", &err), &err),
+		0);
 }
 
 static void test_deletes(void **state)
@@ -196,9 +251,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, bench_new, bench_free)
-		TEST(test_finds),     TEST(test_lists_in_order),
-		TEST(test_deletes),   TEST(test_keeps_rows_without_files),
-		TEST(test_cleans_up), TEST(test_killed_while_deleting),
+		TEST(test_finds),
+		TEST(test_lists_in_order),
+		TEST(test_deletes),
+		TEST(test_lineage),
+		TEST(test_keeps_rows_without_files),
+		TEST(test_cleans_up),
+		TEST(test_killed_while_deleting),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
