@@ -33,6 +33,9 @@ PLANS = {
     "desktop-delete": ("vdi-hostd/desktop/delete.c", "delete_plan"),
     "snapshot-take": ("vdi-hostd/disk/take.c", "take_plan"),
     "snapshot-revert": ("vdi-hostd/disk/revert.c", "revert_plan"),
+    "nic-add": ("vdi-hostd/desktop/nic_change.c", "add_plan"),
+    "nic-update": ("vdi-hostd/desktop/nic_change.c", "update_plan"),
+    "nic-remove": ("vdi-hostd/desktop/nic_change.c", "remove_plan"),
 }
 
 
@@ -135,6 +138,23 @@ RUN = {
     "desktop-stop": lambda client, disk: client.call("desktop.stop", desktop="ada", mode="force"),
     "desktop-delete": lambda client, disk: client.call("desktop.delete", desktop="ada"),
 }
+
+
+def with_two_nics(client, **params):
+    create(client)
+    client.call("desktop.nic.add", desktop="ada", network="lan")
+    if params:
+        client.call("desktop.start", desktop="ada")
+
+
+# nobody lets go of a NIC here while it runs
+PREPARE["nic-add"] = lambda client: create(client, start=True)
+PREPARE["nic-update"] = lambda client: with_two_nics(client, start=True)
+PREPARE["nic-remove"] = with_two_nics
+RUN["nic-add"] = lambda client, disk: client.call("desktop.nic.add", desktop="ada", network="lan")
+RUN["nic-update"] = lambda client, disk: client.call("desktop.nic.update", desktop="ada", nic=1,
+                                                     to_guest_kbit=9000, link="down")
+RUN["nic-remove"] = lambda client, disk: client.call("desktop.nic.remove", desktop="ada", nic=1)
 
 
 def import_disk(client, disk):
@@ -240,6 +260,13 @@ def snapshots(daemon, desktop):
     return daemon.call("desktop.snapshot.list", desktop=desktop["id"])["items"]
 
 
+def check_nics(desktop):
+    """What the daemon says of its NICs is what QEMU and the host have."""
+    slot = {nic["nic"] for nic in desktop["nics"]}
+    taps = {int(link.rsplit("n", 1)[1]) for link in vdi.our_links() if re.fullmatch(r"vdi\d+n\d", link)}
+    assert taps == (slot if desktop["pid"] else set())
+
+
 def check_whole(daemon):
     """What the daemon says is what the host holds, no more and no less."""
     desktops = daemon.call("desktop.list")["items"]
@@ -261,6 +288,7 @@ def check_whole(daemon):
         if desktop["pid"]:
             ids = [i["id"] + ".iso" for i in isos if i["name"] == desktop["iso"]]
             assert discs_of(desktop["pid"]) == ids
+        check_nics(desktop)
     backups = daemon.call("backup.list")["items"]
     assert [b["state"] for b in backups] == ["ready"] * len(backups)
     assert files(daemon.state / "backups") == sorted(b["id"] + "-system.qcow2" for b in backups)

@@ -10,6 +10,7 @@ const struct api_method *const api_tables[] = {
 	api_reservation_methods,
 	api_desktop_methods,
 	api_snapshot_methods,
+	api_nic_methods,
 	api_forward_methods,
 	api_iso_methods,
 	api_export_methods,

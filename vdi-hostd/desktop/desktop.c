@@ -57,6 +57,7 @@ void desktop_remove(struct desktop *desktop)
 	desktop_retry_stop(desktop);
 	desktop_timer_stop(&desktop->restart);
 	desktop_taps_close(desktop);
+	desktop_nic_drop(desktop);
 	HASH_DELETE(by_id, all->by_id, desktop);
 	HASH_DELETE(by_name, all->by_name, desktop);
 	json_decref(desktop->json);

@@ -164,6 +164,29 @@ void desktop_delete(struct desktop *desktop, bool force, desktop_cb cb, void *da
 void desktop_make_ready(struct desktop *desktop, desktop_cb cb, void *data);
 
 /**
+ * struct desktop_nic_wish - a NIC as it shall be; what is NULL or negative stays, or is the default
+ * @mac: of a new one only; NULL: a random one
+ * @link_up: bool
+ */
+struct desktop_nic_wish {
+	const char *network, *mac;
+	int link_up;
+	int64_t to_guest_kbit, to_guest_burst_kib, from_guest_kbit, from_guest_burst_kib;
+};
+
+/**
+ * desktop_nic_add() - one more; in a guest that runs it is plugged in, else it is there at the
+ * start Errors: ERR_LIMIT when it has QEMU_NICS_MAX; ERR_EXISTS for a MAC that another has.
+ */
+void desktop_nic_add(struct desktop *desktop, const struct desktop_nic_wish *wish, desktop_cb cb,
+		     void *data);
+/** desktop_nic_remove() - ERR_TIMEOUT when the guest does not let go of it */
+void desktop_nic_remove(struct desktop *desktop, int64_t number, desktop_cb cb, void *data);
+/** desktop_nic_update() - another network, cable, limits; at once, also in a guest that runs */
+void desktop_nic_update(struct desktop *desktop, int64_t number,
+			const struct desktop_nic_wish *wish, desktop_cb cb, void *data);
+
+/**
  * desktop_screenshot_cb - @png: @len bytes, borrowed
  */
 typedef void (*desktop_screenshot_cb)(void *data, const unsigned char *png, size_t len, int width,

@@ -45,6 +45,7 @@ void desktop_monitor_close(struct desktop *desktop)
 	err_set(&err, desktop->all->closing ? ERR_CANCELLED : ERR_UNAVAILABLE,
 		"the QEMU of desktop '%s' is gone, or does not answer", desktop->row.name);
 	desktop_cdrom_gone(desktop, &err);
+	desktop_nic_gone(desktop, &err);
 	desktop_work_gone(desktop, &err);
 }
 
@@ -172,6 +173,7 @@ static void on_event(struct qmp *qmp, void *owner, const char *name, json_t *dat
 	else if (strcmp(name, "GUEST_PANICKED") == 0)
 		desktop_set_state(desktop, desktop->state, "the guest's kernel panicked");
 	desktop_cdrom_event(desktop, name, data);
+	desktop_nic_event(desktop, name, data);
 	desktop_work_event(desktop, name, data);
 }
 

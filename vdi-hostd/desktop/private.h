@@ -82,7 +82,7 @@ struct desktop {
 	unsigned int nics_changed;      /* how often */
 	int64_t tap_at;                 /* the NIC whose tap is being made */
 	char adopt[DB_DISKS][64];       /* on their way to be its disks */
-	int tap_fd;                     /* on its way from the tap step to QEMU */
+	struct nic_change *nic_change;  /* under way */
 	UT_hash_handle by_id, by_name;
 };
 
@@ -139,8 +139,29 @@ json_t *desktop_nics_to_json(struct desktop *desktop);
 void desktop_taps_make(struct plan *plan, void *ctx);
 void desktop_taps_drop(struct plan *plan, void *ctx);
 void desktop_taps_close(struct desktop *desktop);
+/** desktop_taps_forget() - taps went with QEMU; what guarded them and held them back goes, too */
+void desktop_taps_forget(struct desktop *desktop);
+void desktop_tap_forget(struct desktop *desktop, const struct nic *nic);
 /** desktop_taps_attach() - have those of a running desktop be as their rows say; no answer */
 void desktop_taps_attach(struct desktop *desktop);
+
+/* nic_wish.c */
+/** desktop_nic_new() - the row of a NIC that the desktop does not have yet; @row: zeros */
+int desktop_nic_new(struct desktop *desktop, const struct desktop_nic_wish *wish,
+		    struct db_nic *row, struct err *err) warn_unused;
+/** desktop_nic_changed() - @row as wished */
+int desktop_nic_changed(struct desktop *desktop, const struct desktop_nic_wish *wish,
+			struct db_nic *row, struct err *err) warn_unused;
+
+/* nic_change.c: NICs that come, go and change while the guest runs */
+/** desktop_nics_settle() - after adopting it: what a crash left half plugged in is plugged in */
+void desktop_nics_settle(struct desktop *desktop);
+/** desktop_nic_event() - a QMP event that may be awaited */
+void desktop_nic_event(struct desktop *desktop, const char *name, json_t *data);
+/** desktop_nic_gone() - its QEMU, or the monitor of it, is gone */
+void desktop_nic_gone(struct desktop *desktop, const struct err *err);
+/** desktop_nic_drop() - the desktop goes, or the daemon: forget what is under way */
+void desktop_nic_drop(struct desktop *desktop);
 
 /* work.c: long work on its disks */
 /** desktop_work_refuse() - ERR_BUSY names the work under way; 0 where there is none */

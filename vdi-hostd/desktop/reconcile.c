@@ -83,6 +83,8 @@ static void on_adopted(void *data, json_t *result, const struct err *err)
 		desktop_take_status(desktop, result);
 		if (desktop->row.op == DB_DESKTOP_OP_CDROM)
 			desktop_cdrom_go_on(desktop);
+		else
+			desktop_nics_settle(desktop);
 	}
 	item_done(item->reconcile);
 }

@@ -88,16 +88,9 @@ void desktop_cleanup(struct desktop *desktop, struct err *err)
 	struct priv *priv = desktop->all->env.priv;
 	struct priv_request req = {.verb = PRIV_CGROUP_DELETE};
 	req.u.slot = (uint32_t)desktop->row.slot;
-	bool has_nic = false;
-	for (size_t i = 0; i < QEMU_NICS_MAX; i++)
-		has_nic = has_nic || desktop->nics[i].row.mac[0];
-	if (!priv_is_rootless(priv))
+	if (!priv_is_rootless(priv)) {
 		priv_call(priv, &req, NULL, 0, NULL, NULL);
-	if (!priv_is_rootless(priv) && has_nic) {
-		/* the tap went with QEMU; what guarded it is left */
-		req = (struct priv_request){.verb = PRIV_TAP_DELETE};
-		req.u.tap.desktop = (uint32_t)desktop->row.slot;
-		priv_call(priv, &req, NULL, 0, NULL, NULL);
+		desktop_taps_forget(desktop);
 	}
 	desktop_monitor_close(desktop);
 	desktop_process_release(desktop);

@@ -73,6 +73,21 @@ void desktop_taps_drop(struct plan *plan, void *ctx)
 	plan_undone(plan);
 }
 
+void desktop_tap_forget(struct desktop *desktop, const struct nic *nic)
+{
+	struct priv_request req = {.verb = PRIV_TAP_DELETE};
+	req.u.tap.desktop = (uint32_t)desktop->row.slot;
+	req.u.tap.nic = (uint32_t)nic->row.number;
+	if (desktop_nic_has_tap(desktop, nic))
+		priv_call(desktop->all->env.priv, &req, NULL, 0, NULL, NULL);
+}
+
+void desktop_taps_forget(struct desktop *desktop)
+{
+	for (struct nic *nic = NULL; (nic = desktop_nic_next(desktop, nic));)
+		desktop_tap_forget(desktop, nic);
+}
+
 static void on_attached(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
 {
 	if (err && err->code != ERR_CANCELLED)
