@@ -302,15 +302,23 @@ int netcfg_firewall_owner(struct netcfg *netcfg, uint32_t *ret, struct err *err)
 static int frame_stands(struct netcfg *netcfg, bool *ret, struct err *err)
 {
 	static const struct {
+		uint8_t family;
 		const char *chain;
 		uint32_t rules;
 	} hooks[] = {
-		{"input", 2}, {"forward", 3}, {"source", 2}, {"forwards", 1}, {"forwards-own", 1}};
+		{NFPROTO_INET, "input", 2},         {NFPROTO_INET, "forward", 3},
+		{NFPROTO_INET, "source", 2},        {NFPROTO_INET, "forwards", 1},
+		{NFPROTO_INET, "forwards-own", 1},  {NFPROTO_BRIDGE, "prerouting", 1},
+		{NFPROTO_BRIDGE, "postrouting", 2},
+	};
 	*ret = true;
 	for (size_t i = 0; i < ARRAY_LEN(hooks); i++) {
 		bool there = false;
 		uint32_t use = 0;
-		int sys = nft_chain_use(netcfg, NFPROTO_INET, hooks[i].chain, &there, &use);
+		int sys = nft_chain_use(netcfg, hooks[i].family, hooks[i].chain, &there, &use);
+		/* not every kernel has a table for bridges */
+		if (hooks[i].family == NFPROTO_BRIDGE && (sys != 0 || !there))
+			continue;
 		if (sys != 0)
 			return nft_err(err, sys, "look up the table");
 		*ret = *ret && there && use == hooks[i].rules;

@@ -84,7 +84,12 @@ int netcfg_firewall_ensure(struct netcfg *netcfg, const struct netcfg_firewall *
  */
 int netcfg_firewall_delete(struct netcfg *netcfg, const char *bridge, struct err *err) warn_unused;
 
-/** netcfg_firewall_has() - are there rules for that bridge, and the frame that leads to them? */
+/**
+ * netcfg_firewall_has() - are there rules for that bridge, and hooks that lead to them?
+ * A quick look: it sees what was deleted or emptied, not a rule that somebody put in between deep
+ * inside; netcfg_firewall_ensure() mends that as well, so call it whenever the monitor says
+ * NETCFG_EVENT_TABLE_CHANGED.
+ */
 int netcfg_firewall_has(struct netcfg *netcfg, const char *bridge, bool *ret,
 			struct err *err) warn_unused;
 

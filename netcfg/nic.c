@@ -198,15 +198,32 @@ static int frame_put(struct err *err)
 	return nft_run("make the tables", text, NULL, err);
 }
 
+static bool elem_equal(const struct nft_elem *a, const struct nft_elem *b)
+{
+	return a->family == b->family && strcmp(a->set, b->set) == 0 &&
+	       a->key_size == b->key_size && memcmp(a->key, b->key, a->key_size) == 0 &&
+	       strcmp(a->jump, b->jump) == 0 && a->note_size == b->note_size &&
+	       memcmp(a->note, b->note, a->note_size) == 0;
+}
+
+static bool elems_have(const struct elems *elems, const struct nft_elem *elem)
+{
+	for (size_t i = 0; i < elems->n; i++)
+		if (elem_equal(&elems->elem[i], elem))
+			return true;
+	return false;
+}
+
 /*
- * What takes away all that there is of a tap.
- * @mend: somebody has been at the elements: make what may be missing, so that it can be deleted
+ * What takes away all that there is of a tap but for what it is to be.
+ * @scratch: for the elements that there are
+ * @mend:    somebody has been at the elements: make what may be missing, so that it can be deleted
  */
 static int batch_remove(struct netcfg *netcfg, struct nft_batch *batch, const char *tap,
-			struct elems *elems, bool mend)
+			const struct elems *wanted, struct elems *scratch, bool mend)
 {
-	elems->n = 0;
-	struct nft_elem *known = elem_of_tap(elems, NICS_SET, tap);
+	scratch->n = 0;
+	struct nft_elem *known = elem_of_tap(scratch, NICS_SET, tap);
 	struct netcfg_nic old = {.tap = tap};
 	int sys = nft_elem_get(netcfg, known);
 	if (sys == ENOENT)
@@ -217,11 +234,13 @@ static int batch_remove(struct netcfg *netcfg, struct nft_batch *batch, const ch
 		nft_batch_delete(batch, known);
 		return 0;
 	}
-	elems_of_nic(elems, &old);
-	for (size_t i = 0; i < elems->n; i++) {
+	elems_of_nic(scratch, &old);
+	for (size_t i = 0; i < scratch->n; i++) {
+		if (elems_have(wanted, &scratch->elem[i]))
+			continue;
 		if (mend)
-			nft_batch_add(batch, &elems->elem[i]);
-		nft_batch_delete(batch, &elems->elem[i]);
+			nft_batch_add(batch, &scratch->elem[i]);
+		nft_batch_delete(batch, &scratch->elem[i]);
 	}
 	return 0;
 }
@@ -248,19 +267,21 @@ static void drop_key_remove(void *data, const struct nft_found *found)
 }
 
 static int nics_put(struct netcfg *netcfg, const struct netcfg_nic *nics, size_t n, bool mend,
-		    struct elems *elems, uint32_t *ret_at)
+		    uint32_t *ret_at)
 {
+	_cleanup_free_ struct elems *wanted = mem_new(struct elems), *now = mem_new(struct elems);
 	_cleanup_(nft_batch_done) struct nft_batch batch = {.n = 0};
 	for (size_t i = 0; i < n; i++) {
-		int sys = batch_remove(netcfg, &batch, nics[i].tap, elems, mend);
+		elems_of_nic(wanted, &nics[i]);
+		int sys = batch_remove(netcfg, &batch, nics[i].tap, wanted, now, mend);
 		if (sys != 0)
 			return sys;
 	}
 	/* after all removals: a member's address may have moved from one NIC to another */
 	for (size_t i = 0; i < n; i++) {
-		elems_of_nic(elems, &nics[i]);
-		for (size_t k = 0; k < elems->n; k++)
-			nft_batch_add(&batch, &elems->elem[k]);
+		elems_of_nic(wanted, &nics[i]);
+		for (size_t k = 0; k < wanted->n; k++)
+			nft_batch_add(&batch, &wanted->elem[k]);
 	}
 	return nft_batch_commit(netcfg, &batch, ret_at);
 }
@@ -296,25 +317,25 @@ int netcfg_nics_ensure(struct netcfg *netcfg, const struct netcfg_nic *nics, siz
 	}
 	if (n == 0)
 		return 0;
-	_cleanup_free_ struct elems *elems = mem_new(struct elems);
-	int sys = nics_put(netcfg, nics, n, false, elems, &at);
+	int sys = nics_put(netcfg, nics, n, false, &at);
 	if (sys == 0)
 		return 0;
 	/* tables that are not there yet, or that somebody has been at */
 	if (frame_put(err) < 0)
 		return -1;
-	sys = nics_put(netcfg, nics, n, true, elems, &at);
+	sys = nics_put(netcfg, nics, n, true, &at);
 	return sys == 0 ? 0 : err_of_nics(netcfg, nics, n, sys, err);
 }
 
 static int nics_remove(struct netcfg *netcfg, const char *const *taps, size_t n, bool mend)
 {
-	_cleanup_free_ struct elems *elems = mem_new(struct elems);
+	static const struct elems none;
+	_cleanup_free_ struct elems *now = mem_new(struct elems);
 	_cleanup_(nft_batch_done) struct nft_batch batch = {.n = 0};
 	struct drop_keys keys = {&batch, taps, n};
 	uint32_t at;
 	for (size_t i = 0; i < n; i++) {
-		int sys = batch_remove(netcfg, &batch, taps[i], elems, mend);
+		int sys = batch_remove(netcfg, &batch, taps[i], &none, now, mend);
 		if (sys != 0)
 			return sys;
 	}

@@ -37,7 +37,9 @@ struct netcfg_nic {
 
 /**
  * netcfg_nics_ensure() - these NICs are guarded so; one transaction for all of them
- * Others stay as they are. Also moves NICs between groups; their open connections go on. Errors:
+ * Others stay as they are. Also moves NICs between groups; their open connections go on. What is
+ * missing of a NIC is put back; the rules that all NICs share are made where there are none, and
+ * mended by netcfg_firewall_ensure() of any network. Errors:
  * ERR_NOT_FOUND for a group that is not there; ERR_CONFLICT when two of @nics have one tap;
  * ERR_UNSUPPORTED without nftables' bridge family.
  */

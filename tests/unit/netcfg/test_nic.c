@@ -324,7 +324,6 @@ static void test_another_hand(void **state)
 	bool has = true;
 	_cleanup_free_ char *before = netns_output(LIST);
 	netns_run("nft flush set bridge vdi-hostd source4");
-	netns_run("nft flush chain bridge vdi-hostd from-arp");
 	assert_ok(netcfg_nic_has(net.netcfg, &nic, &has, &err));
 	assert_false(has);
 	const struct netcfg_nic nics[] = {nic_a(), nic_b()};
@@ -333,6 +332,23 @@ static void test_another_hand(void **state)
 	assert_true(has);
 	_cleanup_free_ char *mended = netns_output(LIST);
 	assert_string_equal(before, mended);
+
+	/* the rules that all share are mended with any network's */
+	const struct netcfg_firewall network = {.bridge = "vdibr1",
+						.kind = NETCFG_FIREWALL_BRIDGED};
+	netns_run("nft flush chain bridge vdi-hostd from-arp; nft flush chain bridge vdi-hostd "
+		  "prerouting");
+	assert_ok(netcfg_firewall_has(net.netcfg, "vdibr1", &has, &err));
+	assert_false(has);
+	assert_ok(netcfg_firewall_ensure(net.netcfg, &network, &err));
+	assert_ok(netcfg_firewall_has(net.netcfg, "vdibr1", &has, &err));
+	assert_true(has);
+	_cleanup_free_ char *shared = netns_output(LIST);
+	assert_string_equal(before, shared);
+	netns_run("nft flush chain bridge vdi-hostd prerouting");
+	assert_ok(netcfg_firewall_has(net.netcfg, "vdibr1", &has, &err));
+	assert_false(has);
+	assert_ok(netcfg_firewall_ensure(net.netcfg, &network, &err));
 
 	netns_run("nft flush set bridge vdi-hostd source6");
 	assert_ok(netcfg_nics_delete(net.netcfg, &tap, 1, &err));
