@@ -194,8 +194,11 @@ static const char bridge_rules[] =
 
 #define SLOT_RULES(n)                                                                              \
 	"add rule " B " group-out iifname vmap @out" n "\n"                                        \
+	"add rule " B " group-in oifname vmap @in" n "\n"
+
+/* what a group does with the rest counts after the rules of all groups */
+#define SLOT_ENDS(n)                                                                               \
 	"add rule " B " group-out iifname vmap @out" n "-end\n"                                    \
-	"add rule " B " group-in oifname vmap @in" n "\n"                                          \
 	"add rule " B " group-in oifname vmap @in" n "-end\n"
 
 /*
@@ -289,6 +292,7 @@ static const char group_rules[] =
 	"add rule " B " known-in accept\n"
 
 	SLOT_RULES("0") SLOT_RULES("1") SLOT_RULES("2") SLOT_RULES("3")
+	SLOT_ENDS("0") SLOT_ENDS("1") SLOT_ENDS("2") SLOT_ENDS("3")
 	"add rule " B " group-out goto begin-out\n"
 	"add rule " B " group-in goto begin-in\n"
 

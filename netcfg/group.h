@@ -33,8 +33,8 @@ struct netcfg_rule {
 /**
  * struct netcfg_group - a named set of rules
  * @id: from 1; the name is the caller's business
- * @drop_in, @drop_out: what no rule matches is dropped in that direction; else the NIC's next group
- *                      is asked, and after the last the packet passes
+ * @drop_in, @drop_out: what no rule of any of the NIC's groups matches is dropped in that direction
+ *                      when one of its groups says so, else it passes
  */
 struct netcfg_group {
 	uint32_t id;

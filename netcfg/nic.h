@@ -20,8 +20,8 @@
  *               DHCP, DAD and ARP probes come by themselves
  * @any_address: a bridged network where others give addresses out: only MACs are checked, in
  *               Ethernet, ARP and ND, and the guest is still no DHCP server and no router
- * @groups:      firewall groups by id, which netcfg_groups_ensure() made; the first that has an
- *               answer counts
+ * @groups:      firewall groups by id, which netcfg_groups_ensure() made; the first rule of them,
+ * in this order, that matches counts
  *
  * From a NIC pass only IPv4, ARP and IPv6 without VLAN tags.
  */

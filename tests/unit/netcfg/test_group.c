@@ -263,6 +263,11 @@ static void test_several_groups(void **state)
 	carry(&net, "vdi2n0", 4, groups);
 	assert_true(a_to_b(&net, TCP_TO_B(22, 2, TCP_SYN)));
 	assert_false(a_to_b(&net, UDP_TO_B(54, 2)));
+	/* one that drops by default may stand before one that opens a port */
+	const uint32_t other_way[] = {9, 3};
+	carry(&net, "vdi2n0", 2, other_way);
+	assert_true(a_to_b(&net, TCP_TO_B(22, 3, TCP_SYN)));
+	assert_false(a_to_b(&net, UDP_TO_B(54, 3)));
 	net_done(&net);
 }
 
