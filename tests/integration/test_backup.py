@@ -161,6 +161,41 @@ def test_snapshot_between(guest):
     assert not backup(guest)["full"]
 
 
+def same_as_now(guest, result):
+    """Does it hold what the desktop, which is stopped, has on its disks?"""
+    desktop = guest.desktop("ada")["id"]
+    tops = list((guest.state / "overlays").glob(f"{desktop}-*"))
+    for disk in ("system", "data"):
+        ours = guest.state / "backups" / f"{result['backup']}-{disk}.qcow2"
+        assert any(subprocess.run(["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", ours, top],
+                                  stdout=subprocess.DEVNULL).returncode == 0 for top in tops), disk
+
+
+def idle(guest):
+    vdi.wait_until(lambda: guest.desktop("ada")["work"] is None, 30, "a merge")
+
+
+@pytest.mark.parametrize("how", ("export", "snapshot"))
+def test_merged_between(guest, how, tmp_path):
+    """Layers came and went: what the marks say of it is true, or they are not there."""
+    backup(guest, quiesce="no")
+    write(guest, b5=f"before {how}")
+    if how == "export":
+        with open(tmp_path / "raw", "w+b") as file, guest.client() as client:
+            client.call("image.export", fds=[file.fileno()], desktop="ada", format="raw", wait=True)
+    else:
+        guest.call("desktop.snapshot.create", desktop="ada", name="gone", quiesce="no")
+        write(guest, b6="in it")
+        guest.call("desktop.snapshot.delete", desktop="ada", snapshot="gone", wait=True)
+    idle(guest)
+    write(guest, b7=f"after {how}")
+    guest.call("desktop.stop", desktop="ada", mode="force")
+    result = backup(guest)
+    same_as_now(guest, result)
+    assert not result["full"]
+    boot(guest, "ada")
+
+
 def big(guest):
     """Enough to be slow: the backup is still under way when it is looked at."""
     return guest.call("desktop.backup", desktop="ada", full=True)["job"]

@@ -2,20 +2,30 @@
 
 #include "base/mem.h"
 #include "vdi-hostd/api/api.h"
+#include "vdi-hostd/disk/snapshot.h"
 
+static const char *const disks[] = {"system", "data", NULL};
 static const char *const formats[] = {"qcow2", "raw", "vmdk", "vhdx", NULL};
 static const enum storage_format format_of[] = {STORAGE_QCOW2, STORAGE_RAW, STORAGE_VMDK,
 						STORAGE_VHDX};
 
 struct export_params {
-	const char *image, *path;
-	int format;
+	const char *image, *desktop, *path;
+	int format, disk, quiesce;
 	bool compress, chain, force;
 };
 
 static const struct json_field export_fields[] = {
 	{"image", JSON_FIELD_REF, 0, offsetof(struct export_params, image),
 	 .doc = "name (its newest published version), name:version or id"},
+	{"desktop", JSON_FIELD_REF, 0, offsetof(struct export_params, desktop),
+	 .doc = "in place of an image: a disk of this desktop as it is now, running or not"},
+	{"disk", JSON_FIELD_ENUM, 0, offsetof(struct export_params, disk), .values = disks,
+	 .doc = "which of the desktop's"},
+	{"quiesce", JSON_FIELD_ENUM, 0, offsetof(struct export_params, quiesce),
+	 .values = disks_quiesce_names,
+	 .doc = "of a desktop: auto: the guest's file systems are brought to rest where its agent "
+		"answers; require: or else it fails; no: as after a power cut"},
 	{"path", JSON_FIELD_STRING, 0, offsetof(struct export_params, path),
 	 .doc = "where to, written by the daemon with its own rights; left out where the "
 		"descriptor comes with the line, as vdictl sends it (there - is the standard "
@@ -48,6 +58,9 @@ static struct api_token image_export(struct api_call *call, const void *data)
 	const struct export_params *params = data;
 	const struct disks_export wanted = {
 		.image = params->image,
+		.desktop = params->desktop,
+		.disk = params->disk,
+		.quiesce = (enum disks_quiesce)params->quiesce,
 		.format = format_of[params->format],
 		.compress = params->compress,
 		.chain = params->chain,
@@ -65,6 +78,6 @@ const struct api_method api_export_methods[] = {
 	{"image.export", API_ROLE_ADMIN,
 	 API_MUTATES | API_NAMED | API_JOB | API_FILE | API_FILE_OUT, export_fields,
 	 sizeof(struct export_params), NULL, image_export,
-	 "Write a version of an image to a file or a pipe."},
+	 "Write a version of an image, or a desktop's disk, to a file or a pipe."},
 	{0},
 };

@@ -18,5 +18,6 @@ const struct api_method *const api_tables[] = {
 	api_recompose_methods,
 	api_store_methods,
 	api_backup_methods,
+	api_capture_methods,
 	NULL,
 };

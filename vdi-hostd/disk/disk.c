@@ -93,5 +93,6 @@ void disks_free(struct disks *disks)
 	backups_free(disks);
 	verifies_free(disks);
 	restores_free(disks);
+	captures_free(disks);
 	free(disks);
 }

@@ -40,6 +40,11 @@ struct export
 	struct image_tool *tool;
 	struct stream *stream;
 	struct bulk *bulk;
+	/* of a desktop's disk */
+	char desktop_id[STR_UUID_LEN + 1]; /* "" for an image */
+	unsigned int disk;
+	enum disks_quiesce want;
+	bool works, asked, frozen, quiesced;
 	void (*waiting)(struct plan * plan, void *ctx); /* an undo, for the end of the work */
 	struct export *prev, *next;
 };
@@ -78,7 +83,7 @@ static bool is_busy(struct export *export, void (*undo)(struct plan *plan, void 
 		stream_cancel(export->stream);
 	if (export->bulk)
 		bulk_cancel(export->bulk);
-	bool busy = export->tool || export->stream || export->bulk;
+	bool busy = export->tool || export->stream || export->bulk || export->asked;
 	export->waiting = busy ? undo : NULL;
 	return busy;
 }
@@ -87,6 +92,70 @@ static void stop_work(struct plan *plan, void *ctx)
 {
 	if (!is_busy(ctx, stop_work))
 		plan_undone(plan);
+}
+
+/* ---- freeze: the files of a desktop's disk stand still while they are read ---- */
+
+static struct desktop *desktop_of(struct export *export)
+{
+	return export->desktop_id[0] && export->disks && !export->disks->closing
+		       ? desktops_find(export->disks->env.desktops, export->desktop_id, NULL)
+		       : NULL;
+}
+
+static int take_layers(struct export *export, const struct disks_frozen *frozen, struct err *err)
+{
+	export->frozen = true;
+	export->quiesced = frozen->quiesced;
+	for (unsigned int i = 0; i < DB_DISKS; i++) {
+		struct image_layer layers[QEMU_CHAIN_MAX];
+		memcpy(layers, frozen->layers[i], sizeof(layers));
+		if (i != export->disk) {
+			images_chain_close(layers, frozen->n_layers[i]);
+			continue;
+		}
+		memcpy(export->layers, layers, sizeof(layers));
+		export->n_layers = frozen->n_layers[i];
+	}
+	if (export->n_layers > 0)
+		return 0;
+	return err_set_field(err, "disk", "desktop '%s' has no such disk", export->name);
+}
+
+static void on_frozen(void *data, const struct disks_frozen *frozen, const struct err *err)
+{
+	struct export *export = data;
+	struct err none;
+
+	export->asked = false;
+	if (frozen && take_layers(export, frozen, &none) < 0)
+		err = &none;
+	proceed(export, err);
+}
+
+static void freeze(struct plan *plan, void *ctx)
+{
+	struct export *export = ctx;
+	struct desktop *desktop = desktop_of(export);
+
+	if (!desktop) {
+		plan_next(plan);
+		return;
+	}
+	export->asked = true;
+	disks_freeze(export->disks, desktop, export->want, on_frozen, export);
+}
+
+static void let_go(struct export *export)
+{
+	struct desktop *desktop = desktop_of(export);
+
+	images_chain_close(export->layers, export->n_layers);
+	export->n_layers = 0;
+	if (desktop && export->works)
+		desktop_work_end(desktop);
+	if (desktop && export->frozen)
+		disks_unfreeze(export->disks, desktop);
 }
 
 /* ---- convert: into the target, or into a file of our own ---- */
@@ -109,7 +178,9 @@ static const struct image_tool_ops tool_ops = {tool_progress, tool_done};
 /* a file that has the format and all the bytes already needs no conversion */
 static bool is_as_wanted(const struct export *export)
 {
-	return export->format == STORAGE_QCOW2 && export->n_layers == 1 && !export->compress;
+	/* a desktop's may hold more than a disk: marks of what was backed up */
+	return !export->desktop_id[0] && export->format == STORAGE_QCOW2 && export->n_layers == 1 &&
+	       !export->compress;
 }
 
 static int start_tool(struct export *export, struct err *err)
@@ -282,9 +353,8 @@ static void place_target(struct plan *plan, void *ctx)
 }
 
 static const struct plan_step export_plan[] = {
-	{"convert", convert, drop_converted, LONG_MS},
-	{"send", send_out, stop_work, LONG_MS},
-	{"sync", sync_target, stop_work, LONG_MS},
+	{"freeze", freeze, stop_work, LONG_MS}, {"convert", convert, drop_converted, LONG_MS},
+	{"send", send_out, stop_work, LONG_MS}, {"sync", sync_target, stop_work, LONG_MS},
 	{"place", place_target, NULL},
 };
 
@@ -300,9 +370,10 @@ static json_t *result(const struct export *export)
 		json_array_append_new(files, json_string(export->layers[i].file));
 	if (fstat(export->target.fd, &st) < 0 || !S_ISREG(st.st_mode))
 		st.st_size = export->chain ? (off_t) export->tar.size : 0;
-	return json_pack("{s:s, s:I, s:I, s:o}", "format", format, "virtual_size_bytes",
+	return json_pack("{s:s, s:I, s:I, s:o, s:b}", "format", format, "virtual_size_bytes",
 			 (json_int_t) export->layers[0].virtual_size, "file_size_bytes",
-			 (json_int_t)st.st_size, "files", files);
+			 (json_int_t)st.st_size, "files", files, "quiesced",
+			 export->desktop_id[0] ? export->quiesced : 1);
 }
 
 static void export_free(struct export *export)
@@ -321,6 +392,7 @@ static void export_done(void *ctx, const struct err *err)
 	struct job *job = TAKE_PTR(export->job);
 	json_t *json = err ? NULL : result(export);
 
+	let_go(export);
 	if (export->disks)
 		DL_DELETE(export->disks->exports, export);
 	/* who hears of the end finds nothing of it any more */
@@ -352,6 +424,7 @@ void exports_cancel(struct disks *disks)
 		next = export->next;
 		DL_DELETE(disks->exports, export);
 		export->disks = NULL;
+		export->asked = false;
 		if (export->job)
 			job_fail(TAKE_PTR(export->job), &err);
 		plan_cancel(export->plan, &err);
@@ -371,8 +444,23 @@ static int check(const struct disks_export *wanted, struct err *err)
 	return 0;
 }
 
+static int begin_work(struct export *export, const struct disks_export *wanted, struct err *err)
+{
+	const struct desktop_work work = {.what = "it is being exported", .data = export};
+	struct desktop *desktop = desktops_find(export->disks->env.desktops, wanted->desktop, err);
+
+	if (!desktop || desktop_work_begin(desktop, &work, err) < 0)
+		return -1;
+	memcpy(export->desktop_id, desktop_row(desktop)->id, sizeof(export->desktop_id));
+	snprintf(export->name, sizeof(export->name), "%s", desktop_row(desktop)->name);
+	export->works = true;
+	return 0;
+}
+
 static int open_source(struct export *export, const struct disks_export *wanted, struct err *err)
 {
+	if (wanted->desktop)
+		return begin_work(export, wanted, err);
 	const struct db_image *row = images_find(export->images, wanted->image, err);
 
 	if (!row || images_open(export->images, row, export->layers, &export->n_layers, err) < 0)
@@ -395,6 +483,8 @@ int disks_export(struct disks *disks, const struct disks_export *wanted,
 		.format = wanted->format,
 		.compress = wanted->compress,
 		.chain = wanted->chain,
+		.disk = (unsigned int)wanted->disk,
+		.want = wanted->quiesce,
 		.tmp = -1,
 		.tar = {.headers = -1},
 	};
@@ -407,6 +497,7 @@ int disks_export(struct disks *disks, const struct disks_export *wanted,
 	if (check(wanted, err) < 0 || open_source(export, wanted, err) < 0 ||
 	    job_start(disks->env.jobs, "image.export", export->name, "bytes", cancel, export,
 		      &export->job, err) < 0) {
+		let_go(export);
 		export_free(export);
 		return -1;
 	}

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "storage/format.h"
-#include "vdi-hostd/disk/disk.h"
+#include "vdi-hostd/disk/freeze.h"
 #include "vdi-hostd/disk/target.h"
 
 /**
@@ -17,6 +17,7 @@ struct disks_export {
 	int disk;
 	enum storage_format format;
 	bool compress, chain;
+	enum disks_quiesce quiesce; /* of a desktop that runs */
 };
 
 /** disks_export() - @target: taken, also on failure; @ret_job_id: the job that does it */

@@ -21,6 +21,7 @@ struct export;
 struct backup;
 struct verify;
 struct restore;
+struct capture;
 
 struct disks {
 	struct disks_env env;
@@ -28,6 +29,7 @@ struct disks {
 	struct backup *backups;
 	struct verify *verifies;
 	struct restore *restores;
+	struct capture *captures;
 	bool closing;
 	uv_timer_t *retry; /* while anything is unsettled */
 	struct unsettled *unsettled;
@@ -116,6 +118,7 @@ void reverts_free(struct disks *disks);
 void backups_free(struct disks *disks);
 void verifies_free(struct disks *disks);
 void restores_free(struct disks *disks);
+void captures_free(struct disks *disks);
 /** backups_reconcile() - what was interrupted is undone */
 void backups_reconcile(struct disks *disks);
 

@@ -25,6 +25,17 @@ int images_new(uv_loop_t *loop, struct db *db, struct jobs *jobs, struct priv *p
  * go while the loop runs on (the database has to stay open until it ends) */
 void images_free(struct images *images);
 
+/**
+ * images_making() - a version that somebody else makes: its row is there before its file
+ * @row: name, owner, parent and the like; id, version, file and state are filled in
+ */
+int images_making(struct images *images, struct db_image *row, struct err *err) warn_unused;
+/** images_made() - its file is in images/, whole and durable: it is a draft, or published */
+int images_made(struct images *images, struct db_image *row, bool publish,
+		struct err *err) warn_unused;
+/** images_unmake() - nothing came of it: its row goes, and its file where there is one */
+void images_unmake(struct images *images, const struct db_image *row);
+
 /** images_hold(), images_unhold() - for who works on files of the store: until the last has let go
  * it outlives images_free() */
 void images_hold(struct images *images);
