@@ -175,7 +175,7 @@ static void network_write(FILE *text, const struct netcfg_firewall *network)
 
 static int network_put(const struct netcfg_firewall *network, bool with_bridge, struct err *err)
 {
-	char *text;
+	_cleanup_free_ char *text = NULL;
 	size_t size;
 	FILE *out = nft_text_open(&text, &size);
 	nft_frame_inet_write(out);
@@ -183,7 +183,6 @@ static int network_put(const struct netcfg_firewall *network, bool with_bridge, 
 		nft_frame_bridge_write(out);
 	network_write(out, network);
 	nft_text_close(out);
-	_cleanup_free_ char *owned = text;
 	if (nft_run("apply the rules", text, NULL, err) < 0)
 		return err_prefix(err, "network on %s", network->bridge);
 	return 0;
@@ -244,7 +243,7 @@ int netcfg_firewall_delete(struct netcfg *netcfg, const char *bridge, struct err
 		return nft_err(err, sys, "look up the table");
 	if (!there)
 		return 0;
-	char *text;
+	_cleanup_free_ char *text = NULL;
 	size_t size;
 	FILE *out = nft_text_open(&text, &size);
 	/*
@@ -259,7 +258,6 @@ int netcfg_firewall_delete(struct netcfg *netcfg, const char *bridge, struct err
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
 		fprintf(out, "delete chain " I " net-%s-%s\n", bridge, parts[i].chain);
 	nft_text_close(out);
-	_cleanup_free_ char *owned = text;
 	if (nft_run("remove the rules", text, NULL, err) < 0)
 		return err_prefix(err, "network on %s", bridge);
 	return nft_tables_tidy(netcfg, err);

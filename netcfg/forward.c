@@ -90,12 +90,11 @@ static int forwarding_enable(const struct netcfg_forward *forward, struct err *e
 
 static int frame_put(struct err *err)
 {
-	char *text;
+	_cleanup_free_ char *text = NULL;
 	size_t size;
 	FILE *out = nft_text_open(&text, &size);
 	nft_frame_inet_write(out);
 	nft_text_close(out);
-	_cleanup_free_ char *owned = text;
 	return nft_run("make the table", text, NULL, err);
 }
 

@@ -126,7 +126,7 @@ int netcfg_groups_ensure(struct netcfg *netcfg, const struct netcfg_group *group
 	for (size_t i = 0; i < n; i++)
 		if (group_check(&groups[i], err) < 0)
 			return -1;
-	char *text;
+	_cleanup_free_ char *text = NULL;
 	size_t size;
 	FILE *out = nft_text_open(&text, &size);
 	bool there = false;
@@ -147,7 +147,6 @@ int netcfg_groups_ensure(struct netcfg *netcfg, const struct netcfg_group *group
 		      "flush set " B " echoes4\nflush set " B " echoes6\n",
 		      out);
 	nft_text_close(out);
-	_cleanup_free_ char *owned = text;
 	return n == 0 ? 0 : nft_run("set the firewall groups", text, NULL, err);
 }
 
@@ -159,7 +158,7 @@ int netcfg_group_delete(struct netcfg *netcfg, uint32_t id, struct err *err)
 		return -1;
 	if (!there)
 		return 0;
-	char *text;
+	_cleanup_free_ char *text = NULL;
 	size_t size;
 	FILE *out = nft_text_open(&text, &size);
 	/* what is half there becomes whole, so that all of it can be deleted */
@@ -168,7 +167,6 @@ int netcfg_group_delete(struct netcfg *netcfg, uint32_t id, struct err *err)
 		fprintf(out, "delete chain " B " group-%u-%s\n", id, chains[i]);
 	fprintf(out, "delete set " B " members-%u-4\ndelete set " B " members-%u-6\n", id, id);
 	nft_text_close(out);
-	_cleanup_free_ char *owned = text;
 	if (nft_run("delete the firewall group", text, NULL, err) < 0)
 		return err_prefix(err, "group %u", id);
 	return nft_tables_tidy(netcfg, err);

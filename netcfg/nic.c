@@ -188,13 +188,12 @@ static void elems_of_nic(struct elems *elems, const struct netcfg_nic *nic)
 
 static int frame_put(struct err *err)
 {
-	char *text;
+	_cleanup_free_ char *text = NULL;
 	size_t size;
 	FILE *out = nft_text_open(&text, &size);
 	nft_frame_inet_write(out);
 	nft_frame_bridge_write(out);
 	nft_text_close(out);
-	_cleanup_free_ char *owned = text;
 	return nft_run("make the tables", text, NULL, err);
 }
 

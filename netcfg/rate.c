@@ -105,10 +105,10 @@ static void tbf_add(struct netcfg_batch *batch, int index, const struct netcfg_r
 
 static void redirect_add(struct netcfg_batch *batch, int index, int ifb)
 {
-	const struct {
-		struct tc_u32_sel sel;
-		struct tc_u32_key key;
-	} all = {.sel = {.flags = TC_U32_TERMINAL, .nkeys = 1}};
+	/* a selector and its one key: no bit of the packet is looked at */
+	uint8_t all[sizeof(struct tc_u32_sel) + sizeof(struct tc_u32_key)] = {0};
+	const struct tc_u32_sel sel = {.flags = TC_U32_TERMINAL, .nkeys = 1};
+	memcpy(all, &sel, sizeof(sel));
 	const struct tc_mirred mirred = {
 		.action = TC_ACT_STOLEN, .eaction = TCA_EGRESS_REDIR, .ifindex = (uint32_t)ifb};
 	struct nl_msg *msg =
@@ -120,7 +120,7 @@ static void redirect_add(struct netcfg_batch *batch, int index, int ifb)
 		     TC_H_MAKE(1 << 16, htons(ETH_P_ALL)));
 	netcfg_put_str(msg, TCA_KIND, "u32");
 	struct nlattr *options = netcfg_nest(msg, TCA_OPTIONS);
-	netcfg_put(msg, TCA_U32_SEL, &all, sizeof(all));
+	netcfg_put(msg, TCA_U32_SEL, all, sizeof(all));
 	struct nlattr *actions = netcfg_nest(msg, TCA_U32_ACT);
 	struct nlattr *action = netcfg_nest(msg, 1);
 	netcfg_put_str(msg, TCA_ACT_KIND, "mirred");

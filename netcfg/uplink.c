@@ -74,7 +74,7 @@ static bool route_parse(const struct rtmsg *head, struct nlattr **attr, struct n
 /* Does one of several gateways lie behind this link? */
 static bool hops_have(struct nlattr *hops, int index)
 {
-	const struct rtnexthop *hop = nla_data(hops);
+	struct rtnexthop *hop = nla_data(hops);
 	int rest = nla_len(hops);
 	for (; RTNH_OK(hop, rest); rest -= NLMSG_ALIGN(hop->rtnh_len), hop = RTNH_NEXT(hop))
 		if (hop->rtnh_ifindex == index)

@@ -34,12 +34,13 @@ static void bridge_ready(struct netcfg *netcfg)
 
 static void reachable(const struct guest *router, bool yes)
 {
-	_cleanup_close_ int ssh = guest_serves(NULL, SOCK_STREAM, 22);
+	int ssh = guest_serves(NULL, SOCK_STREAM, 22);
 	bool (*const reaches)(const struct guest *, const char *, unsigned int) =
 		yes ? guest_reaches_soon : guest_reaches;
 	if (reaches(router, HOST_IP, 22) != yes || reaches(router, "fd00:2::1", 22) != yes)
 		fail_msg("the host is %sreachable: %s", yes ? "un" : "",
 			 netns_output("ip addr; ip route; ip -6 route"));
+	close(ssh);
 }
 
 static void test_there_and_back(void **state)

@@ -103,11 +103,12 @@ static void test_filtering(void **state)
 	guest_link(&two, "vdi2n0", "52:54:00:00:00:0b", "10.9.8.11/24", "");
 	assert_ok(netcfg_port_attach(netcfg, "vdi1n0", "vdibr1", &port, &err));
 	assert_ok(netcfg_port_attach(netcfg, "vdi2n0", "vdibr1", &port, &err));
-	_cleanup_close_ int web = guest_serves(&two, SOCK_STREAM, 80);
+	int web = guest_serves(&two, SOCK_STREAM, 80);
 	assert_true(guest_reaches_soon(&one, "10.9.8.11", 80));
 	port.pvid = 6;
 	assert_ok(netcfg_port_attach(netcfg, "vdi2n0", "vdibr1", &port, &err));
 	assert_false(guest_reaches(&one, "10.9.8.11", 80));
+	close(web);
 	guest_done(&one);
 	guest_done(&two);
 }

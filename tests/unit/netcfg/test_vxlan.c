@@ -68,7 +68,7 @@ static void two_hosts(const char *one, const char *two, const char *mtu)
 	netns_run("ip link add cable1 type veth peer name cable2");
 	struct host a = host_new(one, two, "10.5.0.1/24", "fd00:5::1/64");
 	struct host b = host_new(two, one, "10.5.0.2/24", "fd00:5::2/64");
-	_cleanup_close_ int tcp = guest_serves(&b.guest, SOCK_STREAM, 80);
+	int tcp = guest_serves(&b.guest, SOCK_STREAM, 80);
 	_cleanup_close_ int udp = guest_serves(&b.guest, SOCK_DGRAM, 81);
 	/* broadcast (ARP), unicast, and packets as large as fit */
 	assert_true(guest_reaches_soon(&a.guest, "10.5.0.2", 80));
@@ -105,6 +105,7 @@ static void two_hosts(const char *one, const char *two, const char *mtu)
 	assert_int_equal(setns(here, CLONE_NEWNET), 0);
 	guest_run(&a.guest, "ip neigh flush all");
 	assert_true(guest_reaches_soon(&a.guest, "10.5.0.2", 80));
+	close(tcp);
 	host_done(&a);
 	host_done(&b);
 }
