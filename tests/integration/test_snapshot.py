@@ -156,7 +156,8 @@ class Writer(threading.Thread):
 
 
 def check_values(ip, values):
-    assert vdi.guest_do(ip, *[f"read {block}" for block in values]) == list(values.values())
+    for block, value in values.items():
+        assert read(ip, block) == value, block
 
 
 def bulk(ip, first, count, text):
@@ -244,3 +245,40 @@ def test_flatten_to_stand_alone(world, ada):
     revert(world, "ada", "one")
     vdi.guest_wait(ada)
     assert read(ada, 1) == "first" and read(ada, 2) != "second"
+
+
+def test_with_memory(world, ada):
+    """The guest goes on where it was: same boot, and what it had in memory alone."""
+    write(ada, 1, "first")
+    boot = vdi.guest_do(ada, "boot")
+    assert vdi.guest_do(ada, "remember apple") == "ok"
+    one = take(world, "ada", "one", memory=True)
+    assert one["kind"] == "memory" and one["size_bytes"] > 1 << 20
+    assert world.desktop("ada")["state"] == "running"
+    assert vdi.guest_do(ada, "recall", "boot") == ["apple", boot]
+    write(ada, 1, "second")
+    assert vdi.guest_do(ada, "remember pear") == "ok"
+    world.call("desktop.stop", desktop="ada", mode="force")
+    world.call("desktop.update", desktop="ada", memory_mib=320)
+
+    revert(world, "ada", "one")
+    desktop = world.desktop("ada")
+    assert (desktop["state"], desktop["memory_mib"]) == ("running", 256)
+    vdi.guest_wait(ada)
+    assert vdi.guest_do(ada, "recall", "boot") == ["apple", boot]
+    check_values(ada, {1: "first"})
+    # once more from a desktop that runs, and away with it while it does
+    revert(world, "ada", "one")
+    vdi.guest_wait(ada)
+    assert vdi.guest_do(ada, "recall", "boot") == ["apple", boot]
+    delete(world, "ada", "one")
+    assert list((world.state / "states").iterdir()) == []
+    check_values(ada, {1: "first"})
+
+
+def test_memory_of_what_has_none(world):
+    world.create_desktop("bob")
+    with pytest.raises(vdi.RpcError) as failed:
+        take(world, "bob", "one", memory=True)
+    assert failed.value.kind == "conflict"
+    world.call("desktop.delete", desktop="bob")

@@ -83,3 +83,89 @@ def test_daemon_killed_in_a_merge(daemon, ada, way):
         write(ada, 1, f"goes-on-{number}")
     restart(daemon, "ada", ada)
     check_values(ada, {1: f"goes-on-{number}", **values})
+
+
+MEMORY_POINTS = [f"snapshot-take:{step}" for step in
+                 ("halt:after", "switch:after", "memory:before", "memory:after", "run:after")]
+
+
+def test_daemon_killed_while_memory_is_saved(daemon, ada):
+    """Nobody was told of a snapshot, so there is none; the guest, which stood still, goes on."""
+    write(ada, 1, "first")
+    boot = vdi.guest_do(ada, "boot")
+    for point in MEMORY_POINTS:
+        kill_at(daemon, point, "desktop.snapshot.create", desktop="ada", name="one", memory=True)
+        daemon.start()
+        vdi.wait_until(lambda: settled(daemon, "ada") and not snapshots(daemon, "ada"), 30, point)
+        vdi.wait_until(lambda: daemon.desktop("ada")["state"] == "running", 5, point)
+        assert vdi.guest_do(ada, "boot") == boot and read(ada, 1) == "first"
+        write(ada, 1, "first")
+        assert len(files(daemon, "ada")) == 2, point
+        assert list((daemon.state / "states").iterdir()) == []
+    restart(daemon, "ada", ada)
+    assert read(ada, 1) == "first"
+
+
+def slow_merge(daemon, ip, way):
+    """The job of a merge that takes its time, and what the disk holds."""
+    bulk(ip, 100, 100 if way == "commit" else 10, "lower")
+    take(daemon, "ada", "one")
+    bulk(ip, 13100, 60, "upper")
+    if way == "stream":
+        take(daemon, "ada", "two")
+    answer = daemon.call("desktop.snapshot.delete", desktop="ada", snapshot="one", rate_mib_s=1)
+    def copying():
+        job = daemon.call("job.get", job=answer["job"])
+        assert job["state"] == "running", job
+        return job["done"] > 0
+    vdi.wait_until(copying, 20, "the merge to copy")
+    return answer["job"], {100: "lower", 13100: "upper", 13100 + 128 * 59: "upper"}
+
+
+@pytest.mark.parametrize("way", ["stream", "commit"])
+def test_qemu_killed_in_a_merge(daemon, ada, way):
+    """It is gone on with by itself, in a QEMU of its own, while the desktop is off and when it is
+    started again."""
+    job, values = slow_merge(daemon, ada, way)
+    writer_value = "written while it was merged"
+    write(ada, 1, writer_value)
+    vdi.kill_pid(daemon.desktop("ada")["pid"], sig=signal.SIGKILL)
+    vdi.wait_until(lambda: daemon.desktop("ada")["state"] == "failed", 10, "its end")
+    vdi.wait_until(lambda: patient_start(daemon), 20, "its start")
+    vdi.guest_wait(ada)
+    check_values(ada, {1: writer_value, **values})
+    assert daemon.call("job.wait", job=job)["state"] == "done"
+    assert [s["name"] for s in snapshots(daemon, "ada")] == (["two"] if way == "stream" else [])
+    restart(daemon, "ada", ada)
+    check_values(ada, {1: writer_value, **values})
+
+
+def patient_start(daemon):
+    try:
+        return daemon.call("desktop.start", desktop="ada")
+    except vdi.RpcError as error:
+        assert error.kind == "busy", error
+        return None
+
+
+@pytest.mark.parametrize("way", ["stream", "commit"])
+def test_cancelled(daemon, ada, way):
+    job, values = slow_merge(daemon, ada, way)
+    daemon.call("job.cancel", job=job)
+    assert daemon.call("job.wait", job=job)["state"] == "cancelled"
+    check_values(ada, values)
+    states = {s["name"]: s["state"] for s in snapshots(daemon, "ada")}
+    if way == "stream":
+        # as if nothing had been asked for
+        assert states == {"one": "ready", "two": "ready"}
+        revert(daemon, "ada", "one")
+        vdi.guest_wait(ada)
+        assert read(ada, 100) == "lower" and read(ada, 13100) != "upper"
+    else:
+        with pytest.raises(vdi.RpcError) as failed:
+            revert(daemon, "ada", "one")
+        assert failed.value.kind == "conflict" and states == {"one": "deleting"}
+    daemon.call("desktop.snapshot.delete", desktop="ada", snapshot="one", wait=True)
+    assert "one" not in [s["name"] for s in snapshots(daemon, "ada")]
+    restart(daemon, "ada", ada)
+    assert read(ada, 100) == "lower"

@@ -17,7 +17,8 @@ static const struct json_field snapshot_fields[] = {
 	 .doc = "crash-consistent: as after a power cut; quiesced: the guest's file systems were at "
 		"rest, or it was off; memory: the guest goes on where it was"},
 	{"size_bytes", JSON_FIELD_INT,
-	 .doc = "what its own files take in the store: what was written between its parent and it"},
+	 .doc = "what its own files take in the store: what was written between its parent and it, and "
+		"its memory"},
 	{"image", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "what the desktop stood on"},
 	{"image_version", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "and which version"},
 	{"memory_mib", JSON_FIELD_INT, .doc = "memory that the guest had"},

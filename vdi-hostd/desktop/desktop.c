@@ -40,6 +40,7 @@ struct desktop *desktop_add(struct desktops *all, const struct db_desktop *row)
 	desktop->pidfd = -1;
 	for (size_t i = 0; i < QEMU_NICS_MAX; i++)
 		desktop->nics[i].tap_fd = -1;
+	desktop->memory_fd = -1;
 	desktop->wait_status = -1;
 	HASH_ADD(by_id, all->by_id, row.id, strlen(desktop->row.id), desktop);
 	HASH_ADD(by_name, all->by_name, row.name, strlen(desktop->row.name), desktop);
@@ -58,6 +59,8 @@ void desktop_remove(struct desktop *desktop)
 	desktop_timer_stop(&desktop->restart);
 	desktop_taps_close(desktop);
 	desktop_nic_drop(desktop);
+	if (desktop->memory_fd >= 0)
+		close(desktop->memory_fd);
 	HASH_DELETE(by_id, all->by_id, desktop);
 	HASH_DELETE(by_name, all->by_name, desktop);
 	json_decref(desktop->json);

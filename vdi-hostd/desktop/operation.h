@@ -28,6 +28,12 @@ struct db_desktop *desktop_edit(struct desktop *desktop);
 int desktop_save(struct desktop *desktop, struct err *err) warn_unused;
 /** desktop_env() - what it stands on */
 const struct desktops_env *desktop_env(const struct desktop *desktop);
+/**
+ * desktop_start_from() - desktop_start() of a desktop without a QEMU, whose guest goes on from a
+ * memory saved earlier
+ * @memory_fd: taken
+ */
+void desktop_start_from(struct desktop *desktop, int memory_fd, desktop_cb cb, void *data);
 /** desktop_agent_path() - the socket of its guest's agent, while it has a QEMU */
 int desktop_agent_path(const struct desktop *desktop, char *ret, size_t size,
 		       struct err *err) warn_unused;

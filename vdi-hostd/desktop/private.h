@@ -71,6 +71,8 @@ struct desktop {
 	unsigned int room_tries;                /* in a row that ended in the same pause */
 	void (*ended)(struct desktop *desktop); /* who waits for its end instead of on_end() */
 
+	int memory_fd; /* what its guest goes on from, for one start; or -1 */
+
 	struct logs *logs;
 	struct qmp *qmp;
 	uv_timer_t *retry;     /* reconnect a lost monitor; deadlines within a plan's step */
@@ -275,6 +277,10 @@ void desktop_room_ask(struct desktop *desktop);
 bool desktop_waits_for_room(const struct desktop *desktop);
 /** desktop_hold() - a pause on purpose, or its end; made to last */
 void desktop_hold(struct desktop *desktop, bool held);
+
+/* incoming.c: a step of the start, and its undo */
+void desktop_load_memory(struct plan *plan, void *ctx);
+void desktop_unload_memory(struct plan *plan, void *ctx);
 
 /* spec.c, admission.c */
 int desktop_spec_build(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *ret_n,

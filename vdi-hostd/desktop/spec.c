@@ -165,6 +165,7 @@ int desktop_spec_build(struct desktop *desktop, struct qemu_spec *spec, int *fds
 		.audio = 1,
 		.clipboard = 1,
 		.file_transfer = 1,
+		.incoming = desktop->memory_fd >= 0,
 		.cdrom_fd = QEMU_NO_MEDIUM,
 		.cdrom_boot = row->boot == DB_BOOT_CDROM ? BOOT_FIRST : BOOT_LAST,
 	};

@@ -6,7 +6,8 @@
 #include "base/log.h"
 #include "vdi-hostd/desktop/private.h"
 
-#define LAST_WORDS_MS 200
+#define LAST_WORDS_MS      200
+#define MEMORY_DEADLINE_MS 600000 /* it is read as fast as the store can */
 
 /* What a step does first to a desktop is written down before it is done. */
 static void write_intent(struct plan *plan, void *ctx);
@@ -31,6 +32,7 @@ static const struct plan_step start_plan[] = {
 	{"qemu", spawn_qemu, kill_qemu},
 	/* start_timeout_s is its deadline */
 	{"handshake", open_monitor, close_monitor, UINT32_MAX},
+	{"memory", desktop_load_memory, desktop_unload_memory, MEMORY_DEADLINE_MS},
 	{"run", run_guest, NULL},
 	{"settle", settle, NULL},
 };
@@ -274,6 +276,8 @@ static void on_started(void *ctx, const struct err *err)
 	struct desktop *desktop = ctx;
 	struct err ignored;
 	desktop->plan = NULL;
+	if (desktop->memory_fd >= 0)
+		close(TAKE_FD(desktop->memory_fd));
 	if (!err) {
 		/* the guest's first write may have found the disk full */
 		if (desktop->disk_error.code)

@@ -26,6 +26,11 @@ static int delete_row_files(void *data, const struct db_snapshot *row)
 			return -1;
 		}
 	}
+	if (row->memory_file[0] &&
+	    images_state_delete(disks->env.images, row->memory_file, &err) < 0) {
+		log_err("snapshot %s: %s", row->name, err.msg);
+		return -1;
+	}
 	return 0;
 }
 

@@ -227,7 +227,8 @@ static int delete_files(struct merge *merge, struct err *err)
 		    (row->disks[i].file[0] &&
 		     layers_drop(disks, desktop, row->disks[i].file, err) < 0))
 			return -1;
-	return 0;
+	return row->memory_file[0] ? images_state_delete(disks->env.images, row->memory_file, err)
+				   : 0;
 }
 
 static int forget_row(struct merge *merge, struct err *err)

@@ -99,6 +99,19 @@ void quiesce_end(struct quiesce *quiesce, void (*cb)(void *data, const struct er
 /** quiesce_drop() - forget it without a word to the guest; NULL is fine */
 void quiesce_drop(struct quiesce *quiesce);
 
+/* ---- memory.c ---- */
+
+struct memory;
+
+/**
+ * memory_save() - write the memory of a guest that stands still
+ * @fd: taken
+ * @cb: fires once, when it is on the disk; memory_drop() follows in any case
+ */
+struct memory *memory_save(struct desktop *desktop, int fd,
+			   void (*cb)(void *data, const struct err *err), void *data);
+void memory_drop(struct memory *memory);
+
 /* ---- take.c: a moment is kept ---- */
 
 typedef void (*taken_cb)(void *data, const struct db_snapshot *row, const struct err *err);
@@ -124,9 +137,12 @@ void backups_reconcile(struct disks *disks);
 
 /* ---- settle.c: what a crash or a lost QEMU left half done ---- */
 
-/** settle_forward() - the new files are on top: row and desktop say so, in one transaction */
+/**
+ * settle_forward() - the new files are on top: row and desktop say so, in one transaction
+ * One whose memory is not whole, @complete false, is no snapshot: it is deleted from then on.
+ */
 int settle_forward(struct disks *disks, struct desktop *desktop, struct db_snapshot *row,
-		   struct err *err) warn_unused;
+		   bool complete, struct err *err) warn_unused;
 /** settle_back() - as if it had never been asked for; while no QEMU has its files */
 int settle_back(struct disks *disks, struct desktop *desktop, const struct db_snapshot *row,
 		struct err *err) warn_unused;

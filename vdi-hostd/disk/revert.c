@@ -188,6 +188,25 @@ static void on_started(void *data, struct desktop *desktop, const struct err *er
 	finish(revert, &prefixed);
 }
 
+/* One with memory goes on where it was, others are switched on where they were on. */
+static void start(struct revert *revert, struct desktop *desktop)
+{
+	struct err err;
+	int fd;
+
+	if (revert->row.kind != DB_SNAPSHOT_MEMORY) {
+		if (revert->restart)
+			desktop_start(desktop, 0, on_started, revert);
+		else
+			finish(revert, NULL);
+		return;
+	}
+	if (images_state_open(revert->disks->env.images, revert->row.memory_file, &fd, &err) < 0)
+		on_started(revert, NULL, &err);
+	else
+		desktop_start_from(desktop, fd, on_started, revert);
+}
+
 static void on_reverted(void *ctx, const struct err *err)
 {
 	struct revert *revert = ctx;
@@ -201,10 +220,10 @@ static void on_reverted(void *ctx, const struct err *err)
 		snapshot_tell(revert->disks, &revert->row, "reverted to");
 	if (!err)
 		settle_later(revert->disks, desktop);
-	if (!err && revert->restart)
-		desktop_start(desktop, 0, on_started, revert);
-	else
+	if (err)
 		finish(revert, err);
+	else
+		start(revert, desktop);
 }
 
 static void on_claim_ended(void *data, struct desktop *desktop, const struct err *err)

@@ -23,6 +23,7 @@ struct unsettled {
 	bool fresh;  /* its QEMU is still to be asked what an earlier daemon began in it */
 	bool asking; /* that is under way */
 	bool stale;  /* there is something */
+	bool halted; /* its guest was stopped for its memory to be saved */
 	bool ends;
 	struct unsettled *prev, *next;
 };
@@ -38,12 +39,12 @@ static void set_disks(struct disks *disks, struct desktop *desktop, const struct
 }
 
 int settle_forward(struct disks *disks, struct desktop *desktop, struct db_snapshot *row,
-		   struct err *err)
+		   bool complete, struct err *err)
 {
 	struct db *db = disks->env.db;
 	struct db_snapshot settled = *row;
 
-	settled.state = DB_SNAPSHOT_READY;
+	settled.state = complete ? DB_SNAPSHOT_READY : DB_SNAPSHOT_DELETING;
 	memset(settled.next, 0, sizeof(settled.next));
 	/*
 	 * The desktop writes to its new files from now on, whether that can be written down or not:
@@ -69,6 +70,9 @@ int settle_back(struct disks *disks, struct desktop *desktop, const struct db_sn
 		if (row->next[i][0] &&
 		    images_overlay_delete(disks->env.images, row->next[i], err) < 0)
 			return -1;
+	if (row->memory_file[0] &&
+	    images_state_delete(disks->env.images, row->memory_file, err) < 0)
+		return -1;
 	return db_snapshot_delete(disks->env.db, row, err);
 }
 
@@ -128,7 +132,7 @@ static int settle_row(struct disks *disks, struct desktop *desktop, struct db_sn
 	bool forward = has_files(disks, row);
 	log_info("desktop %s: snapshot %s was interrupted and is %s", desktop_row(desktop)->name,
 		 row->name, forward ? "gone on with" : "undone");
-	return forward ? settle_forward(disks, desktop, row, err)
+	return forward ? settle_forward(disks, desktop, row, row->kind != DB_SNAPSHOT_MEMORY, err)
 		       : settle_back(disks, desktop, row, err);
 }
 
@@ -160,12 +164,22 @@ static void forget(struct unsettled *item)
 		uv_close((uv_handle_t *)TAKE_PTR(disks->retry), on_timer_closed);
 }
 
+static void nobody_asked(void *data, struct desktop *desktop, const struct err *err)
+{
+}
+
 static void release(struct unsettled *item)
 {
 	struct desktop *desktop = TAKE_PTR(item->claimed);
 
 	item->ends = true;
 	desktop_end(desktop, NULL);
+	if (!item->halted)
+		return;
+	item->halted = false;
+	if (desktop_qmp(desktop))
+		qmp_execute(desktop_qmp(desktop), "migrate_cancel", NULL, 0, NULL, NULL);
+	desktop_resume(desktop, nobody_asked, NULL);
 }
 
 static void on_claim_ended(void *data, struct desktop *desktop, const struct err *err)
@@ -213,10 +227,13 @@ static int settle_by_blocks(struct unsettled *item, json_t *blocks, struct err *
 
 	for (size_t i = 0; i < rows.n && result == 0; i++) {
 		struct db_snapshot *row = &rows.list[i];
+		if (row->state == DB_SNAPSHOT_CREATING && row->kind == DB_SNAPSHOT_MEMORY)
+			item->halted = true;
 		if (row->state == DB_SNAPSHOT_READY)
 			result = drop_leftovers(disks, item->claimed, row, err);
 		else if (nodes_on_top(blocks, row->next[DB_DISK_SYSTEM]))
-			result = settle_forward(disks, item->claimed, row, err);
+			result = settle_forward(disks, item->claimed, row,
+						row->kind != DB_SNAPSHOT_MEMORY, err);
 		else
 			begin_back(item, row);
 	}

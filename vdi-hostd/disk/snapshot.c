@@ -98,6 +98,9 @@ static int64_t size_of(const struct tree *tree, const struct db_snapshot *row)
 		    images_overlay_allocated(tree->disks->env.images, row->disks[i].file,
 					     &allocated, NULL) == 0)
 			sum += allocated;
+	if (row->memory_file[0] && images_state_allocated(tree->disks->env.images, row->memory_file,
+							  &allocated, NULL) == 0)
+		sum += allocated;
 	return sum;
 }
 
@@ -232,11 +235,6 @@ void disks_snapshot_create(struct disks *disks, struct desktop *desktop,
 	struct err err;
 	_cleanup_free_ struct create *create = mem_new(struct create);
 
-	if (snapshot->memory) {
-		err_set(&err, ERR_UNSUPPORTED, "snapshots with memory are not there yet");
-		cb(data, NULL, &err);
-		return;
-	}
 	if (desktop_row(desktop)->disposable) {
 		err_set(&err, ERR_CONFLICT,
 			"desktop '%s' is disposable: what is written to its system disk is thrown "
@@ -250,6 +248,8 @@ void disks_snapshot_create(struct disks *disks, struct desktop *desktop,
 		return;
 	}
 	str_uuid_new(row.id);
+	if (snapshot->memory)
+		row.kind = DB_SNAPSHOT_MEMORY;
 	snprintf(row.description, sizeof(row.description), "%s",
 		 snapshot->description ? snapshot->description : "");
 	create->disks = disks;

@@ -10,6 +10,7 @@
 #include "vdi-hostd/disk/private.h"
 
 #define FREEZE_DEADLINE_MS 20000
+#define MEMORY_DEADLINE_MS 600000
 
 static void write_row(struct plan *plan, void *ctx);
 static void delete_row(struct plan *plan, void *ctx);
@@ -19,8 +20,12 @@ static void add_nodes(struct plan *plan, void *ctx);
 static void delete_nodes(struct plan *plan, void *ctx);
 static void quiesce(struct plan *plan, void *ctx);
 static void unquiesce(struct plan *plan, void *ctx);
+static void halt(struct plan *plan, void *ctx);
+static void let_run(struct plan *plan, void *ctx);
 static void switch_over(struct plan *plan, void *ctx);
 static void look_at_top(struct plan *plan, void *ctx);
+static void save_memory(struct plan *plan, void *ctx);
+static void stop_saving(struct plan *plan, void *ctx);
 static void thaw(struct plan *plan, void *ctx);
 static void settle(struct plan *plan, void *ctx);
 
@@ -29,8 +34,11 @@ static const struct plan_step take_plan[] = {
 	{"files", create_files, delete_files},
 	{"nodes", add_nodes, delete_nodes},
 	{"quiesce", quiesce, unquiesce, FREEZE_DEADLINE_MS},
+	{"halt", halt, let_run},
 	/* there is no way back behind it; where its answer is lost, QEMU is asked how far it is */
 	{"switch", switch_over, look_at_top},
+	{"memory", save_memory, stop_saving, MEMORY_DEADLINE_MS},
+	{"run", let_run, NULL},
 	{"thaw", thaw, NULL},
 	{"settle", settle, NULL},
 };
@@ -47,8 +55,11 @@ struct take {
 	bool live;             /* a QEMU has the disks */
 	bool asked;            /* it was told to switch over */
 	bool forward;          /* it did */
-	bool unknown;          /* it cannot be asked whether it did */
-	bool ends, dead;       /* who asked is being told; only the memory is left */
+	struct memory *memory;
+	bool halted;     /* by us */
+	bool saved;      /* the memory is whole */
+	bool unknown;    /* it cannot be asked whether it did */
+	bool ends, dead; /* who asked is being told; only the memory is left */
 	taken_cb cb;
 	void *data;
 	struct take *prev, *next;
@@ -205,7 +216,8 @@ static void quiesce(struct plan *plan, void *ctx)
 {
 	struct take *take = ctx;
 
-	if (take->live && take->want != DISKS_QUIESCE_NO &&
+	/* memory has what the file systems have not written yet */
+	if (take->live && take->want != DISKS_QUIESCE_NO && take->row.kind != DB_SNAPSHOT_MEMORY &&
 	    desktop_state(take->desktop) == DESKTOP_RUNNING)
 		take->quiesce = quiesce_begin(take->desktop, on_quiesced, take);
 	else
@@ -229,6 +241,90 @@ static void unquiesce(struct plan *plan, void *ctx)
 		quiesce_end(take->quiesce, on_unquiesced, take);
 	else
 		plan_undone(plan);
+}
+
+static void on_step(void *data, json_t *result, const struct err *err)
+{
+	on_step_done(data, err);
+}
+
+/* Memory and disks of one moment: nothing runs in between. */
+static void halt(struct plan *plan, void *ctx)
+{
+	struct take *take = ctx;
+	struct err err;
+
+	take->halted = take->row.kind == DB_SNAPSHOT_MEMORY &&
+		       desktop_state(take->desktop) == DESKTOP_RUNNING;
+	if (!take->halted) {
+		plan_next(plan);
+	} else if (!qmp_of(take)) {
+		no_qemu(take, &err);
+		plan_fail(plan, &err);
+	} else {
+		qmp_execute(qmp_of(take), "stop", NULL, 0, on_step, take);
+	}
+}
+
+/* Both a step and the undo of the one above. */
+static void let_run(struct plan *plan, void *ctx)
+{
+	struct take *take = ctx;
+
+	if (take->halted && qmp_of(take)) {
+		take->halted = false;
+		qmp_execute(qmp_of(take), "cont", NULL, 0, on_step, take);
+	} else if (plan_is_undoing(plan)) {
+		plan_undone(plan);
+	} else {
+		plan_next(plan);
+	}
+}
+
+static void on_saved(void *data, const struct err *err)
+{
+	struct take *take = data;
+	struct err failed;
+
+	if (is_lost(take) || plan_is_undoing(take->plan))
+		return;
+	memory_drop(TAKE_PTR(take->memory));
+	if (err) {
+		plan_fail(take->plan, err);
+		return;
+	}
+	int result = images_state_keep(take->disks->env.images, take->row.memory_file, &failed);
+	take->saved = result == 0;
+	plan_end_step(take->plan, result, &failed);
+}
+
+static void save_memory(struct plan *plan, void *ctx)
+{
+	struct take *take = ctx;
+	struct err err;
+	int fd;
+
+	if (take->row.kind != DB_SNAPSHOT_MEMORY) {
+		plan_next(plan);
+	} else if (!qmp_of(take)) {
+		no_qemu(take, &err);
+		plan_fail(plan, &err);
+	} else if (images_state_create(take->disks->env.images, take->row.memory_file, &fd, &err) <
+		   0) {
+		plan_fail(plan, &err);
+	} else {
+		take->memory = memory_save(take->desktop, fd, on_saved, take);
+	}
+}
+
+static void stop_saving(struct plan *plan, void *ctx)
+{
+	struct take *take = ctx;
+
+	memory_drop(TAKE_PTR(take->memory));
+	if (take->row.kind == DB_SNAPSHOT_MEMORY && qmp_of(take))
+		qmp_execute(qmp_of(take), "migrate_cancel", NULL, 0, NULL, NULL);
+	plan_undone(plan);
 }
 
 static void on_switched(void *data, json_t *result, const struct err *err)
@@ -335,7 +431,8 @@ static void settle(struct plan *plan, void *ctx)
 
 	if (!take->live)
 		take->forward = true;
-	plan_end_step(plan, settle_forward(take->disks, take->desktop, &take->row, &err), &err);
+	plan_end_step(plan, settle_forward(take->disks, take->desktop, &take->row, true, &err),
+		      &err);
 }
 
 static void finish(struct take *take, const struct err *err)
@@ -343,6 +440,7 @@ static void finish(struct take *take, const struct err *err)
 	struct disks *disks = take->disks;
 
 	quiesce_drop(TAKE_PTR(take->quiesce));
+	memory_drop(TAKE_PTR(take->memory));
 	take->dead = take->ends = true;
 	desktop_end(take->desktop, err);
 	take->cb(take->data, err ? NULL : &take->row, err);
@@ -358,8 +456,10 @@ static void on_taken(void *ctx, const struct err *err)
 	struct err again;
 
 	take->plan = NULL;
+	bool complete = take->row.kind != DB_SNAPSHOT_MEMORY || take->saved;
 	if (err && take->forward && !take->unknown &&
-	    settle_forward(take->disks, take->desktop, &take->row, &again) == 0)
+	    settle_forward(take->disks, take->desktop, &take->row, complete, &again) == 0 &&
+	    complete)
 		err = NULL; /* QEMU did it, and only its answer, or a first attempt to write it
 			       down, was lost */
 	if (err && (take->forward || take->unknown))
@@ -384,6 +484,7 @@ static void on_claim_ended(void *data, struct desktop *desktop, const struct err
 		settle_later(take->disks, desktop);
 	plan_drop(TAKE_PTR(take->plan));
 	quiesce_drop(TAKE_PTR(take->quiesce));
+	memory_drop(TAKE_PTR(take->memory));
 	take->cb(take->data, NULL, err);
 }
 
@@ -430,7 +531,15 @@ static int fill_row(struct take *take, struct err *err)
 	snprintf(row->parent_id, sizeof(row->parent_id), "%s", desktop->snapshot_id);
 	snprintf(row->image_id, sizeof(row->image_id), "%s", desktop->image_id);
 	row->state = DB_SNAPSHOT_CREATING;
-	row->kind = off ? DB_SNAPSHOT_QUIESCED : DB_SNAPSHOT_CRASH;
+	if (row->kind == DB_SNAPSHOT_MEMORY && off)
+		return err_set(err, ERR_CONFLICT,
+			       "desktop '%s' is off and has no memory; start it, or take the "
+			       "snapshot without",
+			       desktop->name);
+	if (row->kind == DB_SNAPSHOT_MEMORY)
+		snprintf(row->memory_file, sizeof(row->memory_file), "%s.state", row->id);
+	else
+		row->kind = off ? DB_SNAPSHOT_QUIESCED : DB_SNAPSHOT_CRASH;
 	row->memory_mib = desktop->memory_mib;
 	row->vcpus = desktop->vcpus;
 	row->created_at = str_now_ms();

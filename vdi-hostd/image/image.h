@@ -152,6 +152,19 @@ int images_chain_read(struct images *images, const char *file, const char *image
  */
 int images_layers(struct images *images, const char *file, struct image_layer *ret, size_t *ret_n,
 		  struct err *err) warn_unused;
+/**
+ * images_state_create() - a file for a guest's memory, in the making; images_state_keep() makes it
+ * last once it is on the disk
+ */
+int images_state_create(struct images *images, const char *file, int *ret_fd,
+			struct err *err) warn_unused;
+int images_state_keep(struct images *images, const char *file, struct err *err) warn_unused;
+int images_state_open(struct images *images, const char *file, int *ret_fd,
+		      struct err *err) warn_unused;
+/** images_state_delete() - finished or not; idempotent */
+int images_state_delete(struct images *images, const char *file, struct err *err) warn_unused;
+int images_state_allocated(struct images *images, const char *file, int64_t *ret,
+			   struct err *err) warn_unused;
 void images_chain_close(struct image_layer *layers, size_t n);
 
 /** images_chain() - the files that an image is made of, top first; @ret: room for QEMU_CHAIN_MAX */
