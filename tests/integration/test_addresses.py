@@ -140,7 +140,7 @@ def test_reservations(net, spaces, script):
     # they outlive the daemon
     net.restart()
     assert len(net.call("network.reservations", network="lan")["items"]) == 2
-    net.call("network.unreserve", reservation=printer["id"])
+    net.call("network.unreserve", reservation=printer["ip"])
     with pytest.raises(vdi.RpcError):
         net.call("network.unreserve", reservation=printer["id"])
     made = [net.create_desktop(f"d{n}", "lan")["ip"] for n in range(11)]

@@ -29,6 +29,8 @@ static const char *const states[] = {"active", "degraded", "changing", "unconfir
 		 .doc = "the host's IPv6 address on it"},                                           \
 		{"dns", JSON_FIELD_BOOL, .doc = "the host answers names on it"},                    \
 		{"isolate_ports", JSON_FIELD_BOOL, .doc = "its desktops do not reach each other"},  \
+		{"firewall", JSON_FIELD_STRINGS,                                                    \
+		 .doc = "the firewall groups that its desktops have"},                              \
 		{"mtu", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "null: the kernel's choice"},   \
 		{"uplink", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,                                  \
 		 .doc = "the host's link that it is on"},                                           \
@@ -257,6 +259,29 @@ static struct api_token network_confirm(struct api_call *call, const void *data)
 	return token;
 }
 
+struct firewall_params {
+	const char *network;
+	json_t *groups;
+};
+
+static const struct json_field firewall_fields[] = {
+	{"network", JSON_FIELD_REF, JSON_FIELD_REQUIRED, offsetof(struct firewall_params, network),
+	 .doc = "name or id"},
+	{"groups", JSON_FIELD_STRINGS, JSON_FIELD_REQUIRED,
+	 offsetof(struct firewall_params, groups), .max = 3,
+	 .doc = "firewall groups; what one of them lets through passes; none: everything does"},
+	{0},
+};
+
+static struct api_token network_firewall(struct api_call *call, const void *data)
+{
+	const struct firewall_params *params = data;
+	struct api_token token = api_pending(call);
+	networks_set_firewall(api_call_host(call)->networks, params->network, params->groups,
+			      answer_network, call);
+	return token;
+}
+
 static struct api_token network_delete(struct api_call *call, const void *data)
 {
 	const struct ref_params *params = data;
@@ -298,6 +323,9 @@ const struct api_method api_network_methods[] = {
 	{"network.confirm", API_ROLE_ADMIN, API_MUTATES | API_NAMED, ref_fields,
 	 sizeof(struct ref_params), network_fields, network_confirm,
 	 "Keep a bridged network: its uplink is not put back."},
+	{"network.firewall", API_ROLE_ADMIN, API_MUTATES | API_NAMED, firewall_fields,
+	 sizeof(struct firewall_params), network_fields, network_firewall,
+	 "Give all desktops of a network these firewall groups, at once."},
 	{"network.delete", API_ROLE_ADMIN, API_MUTATES | API_NAMED, ref_fields,
 	 sizeof(struct ref_params), NULL, network_delete,
 	 "Delete a network that no desktop is on."},

@@ -82,7 +82,8 @@ struct unreserve_params {
 
 static const struct json_field unreserve_fields[] = {
 	{"reservation", JSON_FIELD_STRING, JSON_FIELD_REQUIRED,
-	 offsetof(struct unreserve_params, reservation), .max = 36, .doc = "its id"},
+	 offsetof(struct unreserve_params, reservation), .max = 36,
+	 .doc = "its id, or the address"},
 	{0},
 };
 

@@ -5,7 +5,7 @@
 #include "vdi-hostd/db/forward.h"
 
 #define DB_FIREWALL_RULES_MAX  64 /* in one group */
-#define DB_FIREWALL_GROUPS_MAX 8  /* of one network */
+#define DB_FIREWALL_GROUPS_MAX 3  /* of one network */
 #define DB_FIREWALL_REMOTE_MAX 49 /* characters: "addr/prefix" of IPv6 */
 
 enum db_direction { DB_DIRECTION_IN, DB_DIRECTION_OUT };

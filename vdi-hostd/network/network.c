@@ -117,7 +117,8 @@ int networks_new(uv_loop_t *loop, struct db *db, struct priv *priv, const char *
 	all->priv = priv;
 	if (str_copy(all->runtime_dir, sizeof(all->runtime_dir), runtime_dir) < 0 ||
 	    proc_boot_id(all->boot_id, err) < 0 || db_network_each(db, load_row, all, err) < 0 ||
-	    forwards_load(all, err) < 0 || reservations_load(all, err) < 0) {
+	    forwards_load(all, err) < 0 || reservations_load(all, err) < 0 ||
+	    firewall_load(all, err) < 0) {
 		networks_free(all);
 		return -1;
 	}
@@ -149,6 +150,7 @@ void networks_free(struct networks *all)
 		abandon(network);
 		network_remove(network);
 	}
+	firewall_free(all);
 	free(all);
 }
 
@@ -339,7 +341,8 @@ int networks_hosts_changed(struct networks *all, const char *network_id, struct 
 		return -1;
 	if (!network_has_dnsmasq(network))
 		return 0;
-	if (!network->plan)
+	/* one under way looks at each of them again */
+	if (!network->forward_now)
 		forwards_settle(network, on_forwards);
 	if (files_write_hosts(network, err) < 0)
 		return -1;

@@ -121,7 +121,7 @@ struct network_reserve {
 /** networks_reserve() - errors: ERR_CONFLICT naming who has the address, MAC or name */
 int networks_reserve(struct networks *networks, const struct network_reserve *reserve,
 		     const struct db_reservation **ret, struct err *err) warn_unused;
-/** networks_unreserve() - what was taken up stays with who took it */
+/** networks_unreserve() - by id or address; what was taken up stays with who took it */
 int networks_unreserve(struct networks *networks, const char *id, struct err *err) warn_unused;
 void networks_each_reservation(struct networks *networks, const struct db_network *network,
 			       void (*cb)(void *data, const struct db_reservation *row),
@@ -184,6 +184,24 @@ void networks_forward_delete(struct networks *networks, const char *id, forward_
 void networks_forward_each(struct networks *networks, const char *network_id,
 			   void (*cb)(void *data, const struct db_forward *row), void *data);
 json_t *networks_forward_to_json(struct networks *networks, const struct db_forward *row);
+
+/** networks_set_firewall() - @groups: names or ids of the groups that all its NICs have from now on
+ */
+void networks_set_firewall(struct networks *networks, const char *ref, const json_t *groups,
+			   network_cb cb, void *data);
+const struct db_firewall_group *networks_find_group(struct networks *networks, const char *ref,
+						    struct err *err);
+void networks_each_group(struct networks *networks,
+			 void (*cb)(void *data, const struct db_firewall_group *row), void *data);
+/** networks_create_group() - id, number and time of @row are filled in */
+int networks_create_group(struct networks *networks, struct db_firewall_group *row,
+			  const struct db_firewall_group **ret, struct err *err) warn_unused;
+typedef void (*group_cb)(void *data, const struct db_firewall_group *row, const struct err *err);
+/** networks_update_group() - by the id in @row; in one transaction for all NICs that have it */
+void networks_update_group(struct networks *networks, const struct db_firewall_group *row,
+			   group_cb cb, void *data);
+/** networks_delete_group() - errors: ERR_CONFLICT while a network or a rule names it */
+int networks_delete_group(struct networks *networks, const char *ref, struct err *err) warn_unused;
 
 /** networks_leases() - what dnsmasq has handed out: array of {mac, ip, hostname, expires_at}; new
  * reference */

@@ -225,13 +225,14 @@ void network_begin_create_undo(struct network *network, network_cb cb, void *dat
 #define REPAIR_FIRST_MS 500
 #define REPAIR_LAST_MS  60000
 
+static void settle_groups(struct plan *plan, void *ctx);
 static void settle_taps(struct plan *plan, void *ctx);
 static void settle_forwards(struct plan *plan, void *ctx);
 
 static const struct plan_step repair_plan[] = {
-	{"bridge", make_bridge, NULL},    {"uplink", take_uplink, NULL},
-	{"taps", settle_taps, NULL},      {"forwards", settle_forwards, NULL},
-	{"dnsmasq", start_dnsmasq, NULL},
+	{"bridge", make_bridge, NULL},       {"uplink", take_uplink, NULL},
+	{"groups", settle_groups, NULL},     {"taps", settle_taps, NULL},
+	{"forwards", settle_forwards, NULL}, {"dnsmasq", start_dnsmasq, NULL},
 };
 
 static void on_settled(struct network *network, const struct err *err)
@@ -242,6 +243,11 @@ static void on_settled(struct network *network, const struct err *err)
 		plan_fail(network->plan, err);
 	else
 		plan_next(network->plan);
+}
+
+static void settle_groups(struct plan *plan, void *ctx)
+{
+	firewall_settle(ctx, on_settled);
 }
 
 static void settle_taps(struct plan *plan, void *ctx)
@@ -289,8 +295,11 @@ static void wish(struct plan *plan, void *ctx);
 static void revert(struct plan *plan, void *ctx);
 
 static const struct plan_step change_plan[] = {
-	{"wish", wish, revert},           {"bridge", make_bridge, NULL},
-	{"taps", settle_taps, NULL},      {"forwards", settle_forwards, NULL},
+	{"wish", wish, revert},
+	{"bridge", make_bridge, NULL},
+	{"groups", settle_groups, NULL},
+	{"taps", settle_taps, NULL},
+	{"forwards", settle_forwards, NULL},
 	{"dnsmasq", start_dnsmasq, NULL},
 };
 
@@ -372,9 +381,10 @@ static void delete_bridge(struct plan *plan, void *ctx);
 static void delete_row(struct plan *plan, void *ctx);
 
 static const struct plan_step delete_plan[] = {
-	{"intent", write_intent, NULL},   {"dnsmasq", stop_dnsmasq, NULL},
-	{"uplink", release_uplink, NULL}, {"bridge", delete_bridge, NULL},
-	{"row", delete_row, NULL},
+	/* no desktop is left, so all forwards go */
+	{"intent", write_intent, NULL},  {"forwards", settle_forwards, NULL},
+	{"dnsmasq", stop_dnsmasq, NULL}, {"uplink", release_uplink, NULL},
+	{"bridge", delete_bridge, NULL}, {"row", delete_row, NULL},
 };
 
 static void write_intent(struct plan *plan, void *ctx)
@@ -463,7 +473,11 @@ static void on_deleted(void *ctx, const struct err *err)
 	}
 	log_info("network %s: deleted", network->row.name);
 	network_tell(network, "deleted");
+	struct networks *all = network->all;
+	bool had_groups = network->n_groups > 0;
 	network_remove(network);
+	if (had_groups)
+		firewall_sweep(all);
 	done(data, NULL, NULL);
 }
 

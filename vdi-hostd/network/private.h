@@ -17,6 +17,12 @@ struct forward {
 	struct forward *next, *prev;
 };
 
+/** struct group - a firewall group */
+struct group {
+	struct db_firewall_group row;
+	struct group *next, *prev;
+};
+
 /** struct reservation - an address kept for a MAC, or for a desktop of some name */
 struct reservation {
 	struct db_reservation row;
@@ -45,6 +51,11 @@ struct network {
 
 	struct look *looks; /* under way */
 	bool suspect;       /* somebody was at it: look whether all is as wished */
+	struct group *groups[DB_FIREWALL_GROUPS_MAX]; /* that its NICs have */
+	size_t n_groups;
+	size_t groups_left; /* answers that a step waits for */
+	struct err groups_err;
+	void (*groups_settled)(struct network *network, const struct err *err);
 	struct reservation *reservations;
 	struct forward *forwards;
 	struct forward *forward_now; /* the privileged half is asked for it */
@@ -79,6 +90,7 @@ struct networks {
 	void (*each_tap)(void *data, const char *network_id,
 			 void (*emit)(void *out, const struct network_tap *tap), void *out);
 	void *each_tap_data;
+	struct group *groups;
 	struct watch *watch;
 	struct liveness *liveness;
 };
@@ -183,6 +195,17 @@ void reservations_each_host(struct network *network,
 struct liveness;
 struct liveness *liveness_new(struct networks *all);
 void liveness_free(struct liveness *liveness);
+
+/* firewall.c */
+int firewall_load(struct networks *all, struct err *err) warn_unused;
+void firewall_free(struct networks *all);
+/** firewall_fill_tap() - the groups that a NIC of the network has */
+void firewall_fill_tap(const struct network *network, struct priv_tap *tap);
+/** firewall_settle() - the kernel knows the network's groups; @cb as above */
+void firewall_settle(struct network *network,
+		     void (*cb)(struct network *network, const struct err *err));
+/** firewall_sweep() - the kernel forgets groups that no network has */
+void firewall_sweep(struct networks *all);
 
 /* tap.c */
 /** taps_settle() - all NICs of running desktops are on the bridge and guarded; @cb as above */

@@ -2,6 +2,7 @@
 #include "vdi-hostd/network/private.h"
 
 struct reconcile {
+	struct networks *all;
 	size_t left;
 	void (*done)(void *data);
 	void *data;
@@ -12,6 +13,9 @@ static void one_done(void *data, const struct db_network *row, const struct err 
 	struct reconcile *reconcile = data;
 	if (--reconcile->left > 0)
 		return;
+	/* what a crash left between a change and the forgetting of what it needs no more */
+	if (!reconcile->all->closing)
+		firewall_sweep(reconcile->all);
 	reconcile->done(reconcile->data);
 	free(reconcile);
 }
@@ -41,6 +45,7 @@ static void begin_one(struct reconcile *reconcile, struct network *network)
 void networks_reconcile(struct networks *all, void (*done)(void *data), void *data)
 {
 	struct reconcile *reconcile = mem_new(struct reconcile);
+	reconcile->all = all;
 	reconcile->left = 1;
 	reconcile->done = done;
 	reconcile->data = data;

@@ -163,7 +163,9 @@ int networks_unreserve(struct networks *all, const char *id, struct err *err)
 	for (struct network *n = all->by_id; n; n = n->by_id.next) {
 		struct reservation *r;
 		DL_FOREACH (n->reservations, r) {
-			if (strcmp(r->row.id, id) != 0)
+			char ip[16];
+			address_format(r->row.ip, ip);
+			if (strcmp(r->row.id, id) != 0 && strcmp(ip, id) != 0)
 				continue;
 			if (db_reservation_delete(all->db, id, err) < 0)
 				return -1;

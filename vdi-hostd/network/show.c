@@ -81,6 +81,10 @@ static void add_settings(json_t *json, const struct network *network)
 	json_object_set_new(json, "gateway6", text_or_null(row->address6));
 	json_object_set_new(json, "dns", json_boolean(network_has_dnsmasq(network) && row->dns));
 	json_object_set_new(json, "isolate_ports", json_boolean(row->isolate_ports));
+	json_t *groups = json_array();
+	for (size_t i = 0; i < network->n_groups; i++)
+		json_array_append_new(groups, json_string(network->groups[i]->row.name));
+	json_object_set_new(json, "firewall", groups);
 	json_object_set_new(json, "mtu", number_or_null(row->mtu));
 	json_object_set_new(json, "uplink", text_or_null(row->uplink));
 	json_object_set_new(json, "vlan", number_or_null(row->vlan));

@@ -41,6 +41,10 @@ int networks_tap_request(struct networks *all, const struct db_network *row,
 		return err_set_field(err, "mac", "'%.20s' is no MAC of a NIC", tap->mac);
 	if (!address6_of_raw(row, tap->ip, req.u.tap.address6))
 		memset(req.u.tap.address6, 0, sizeof(req.u.tap.address6));
+	const struct network *network = network_find(all, row->id, err);
+	if (!network)
+		return -1;
+	firewall_fill_tap(network, &req.u.tap);
 	*ret = req;
 	return 0;
 }

@@ -108,7 +108,8 @@ static void answer(uv_timer_t *timer)
 		spawn(fake, &answer->req, &reply, &fd);
 	else if (answer->req.verb == PRIV_DNSMASQ_SIGNAL)
 		send_signal(fake, &answer->req.u.process);
-	answer->cb(answer->data, &reply, &fd, reply.err.code ? &reply.err : NULL);
+	if (answer->cb)
+		answer->cb(answer->data, &reply, &fd, reply.err.code ? &reply.err : NULL);
 	mem_closep(&fd);
 	uv_close((uv_handle_t *)timer, on_closed);
 }
