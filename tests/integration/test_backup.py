@@ -300,3 +300,18 @@ def test_killed_deleting(bare, point):
     there = [b["state"] for b in bare.call("backup.list")["items"]]
     files = list((bare.state / "backups").iterdir())
     assert (there, len(files)) == ((["ready"], 1) if point == "mark:before" else ([], 0))
+
+
+def test_grows_after_a_kill(bare):
+    """What a kill left of the marks is no reason why a disk could not grow."""
+    bare.call("desktop.start", desktop="ada")
+    backup(bare, quiesce="no")
+    bare.call("desktop.stop", desktop="ada", mode="force")
+    bare.call("desktop.start", desktop="ada")
+    vdi.kill_pid(bare.desktop("ada")["pid"])
+    vdi.wait_until(lambda: bare.desktop("ada")["state"] == "failed", 10, "the end of QEMU")
+    bare.call("desktop.update", desktop="ada", disk_gib=2)
+    result = backup(bare, quiesce="no")
+    assert result["full"]
+    one = bare.call("backup.get", backup=result["backup"])
+    assert one["system_disk_bytes"] == 2 << 30

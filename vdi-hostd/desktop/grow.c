@@ -109,10 +109,49 @@ static void on_resized(void *data, json_t *result, const struct err *err)
 	grow_end(grow, &failed);
 }
 
+/* QEMU resizes no disk with marks of a backup that a kill made worthless */
+static void drop_broken_bitmaps(struct qmp *qmp, json_t *nodes, const char *wanted)
+{
+	json_t *node, *bitmap;
+	size_t i, k;
+
+	json_array_foreach(nodes, i, node)
+	{
+		json_t *name = json_object_get(node, "node-name");
+		if (!json_is_string(name) || strcmp(json_string_value(name), wanted) != 0)
+			continue;
+		json_array_foreach(json_object_get(node, "dirty-bitmaps"), k, bitmap)
+		{
+			if (json_is_true(json_object_get(bitmap, "inconsistent")))
+				qmp_execute(qmp, "block-dirty-bitmap-remove",
+					    json_pack("{s:O, s:O}", "node", name, "name",
+						      json_object_get(bitmap, "name")),
+					    0, NULL, NULL);
+		}
+	}
+}
+
+static void on_nodes(void *data, json_t *result, const struct err *err)
+{
+	struct grow *grow = data;
+	struct desktop *desktop = grow->desktop;
+	const struct db_disk *disk = &desktop->row.disks[grow->at];
+	char node[QEMU_NODE_MAX + 1];
+
+	if (err && err->code != ERR_UNSUPPORTED) {
+		on_resized(data, NULL, err);
+		return;
+	}
+	images_node(disk->file, node);
+	drop_broken_bitmaps(desktop->qmp, result, node);
+	qmp_execute(desktop->qmp, "block_resize",
+		    json_pack("{s:s, s:I}", "node-name", node, "size", (json_int_t)disk->bytes),
+		    RESIZE_DEADLINE_MS, on_resized, grow);
+}
+
 static void resize_next(struct grow *grow)
 {
 	struct desktop *desktop = grow->desktop;
-	char node[QEMU_NODE_MAX + 1];
 
 	/* also one that has its size by the row: a crash may have come before the file had it */
 	while (grow->at < DB_DISKS && grow->wanted[grow->at] == 0)
@@ -121,11 +160,8 @@ static void resize_next(struct grow *grow)
 		grow_end(grow, NULL);
 		return;
 	}
-	const struct db_disk *disk = &desktop->row.disks[grow->at];
-	images_node(disk->file, node);
-	qmp_execute(desktop->qmp, "block_resize",
-		    json_pack("{s:s, s:I}", "node-name", node, "size", (json_int_t)disk->bytes),
-		    RESIZE_DEADLINE_MS, on_resized, grow);
+	qmp_execute(desktop->qmp, "query-named-block-nodes", json_pack("{s:b}", "flat", 1),
+		    RESIZE_DEADLINE_MS, on_nodes, grow);
 }
 
 static void on_ready(void *data, const struct err *err)
