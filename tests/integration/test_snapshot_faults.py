@@ -1,12 +1,11 @@
 """What may come between while a desktop's disks are kept or merged: a daemon or a QEMU that is killed,
 a full store, somebody who changes his mind. The guest's data and the chains are whole afterwards."""
-import os
 import signal
-import subprocess
 
 import pytest
 import vdi
-from test_snapshot import (Writer, bulk, check_chains, check_values, files, read, restart, revert,
+from test_full_disk import FullDisk
+from test_snapshot import (bulk, check_chains, check_values, files, read, restart, revert,
                            snapshots, take, write)
 
 
@@ -169,3 +168,54 @@ def test_cancelled(daemon, ada, way):
     assert "one" not in [s["name"] for s in snapshots(daemon, "ada")]
     restart(daemon, "ada", ada)
     assert read(ada, 100) == "lower"
+
+
+@pytest.fixture
+def small(build, vdi_user, guest_image):
+    """A daemon on a small file system, with a desktop that runs; its guest."""
+    disk = FullDisk(build / "vdi-hostd/vdi-hostd")
+    try:
+        disk.daemon.start()
+        disk.daemon.import_image(guest_image)
+        disk.daemon.call("network.create", name="lan", cidr="10.79.0.0/24")
+        disk.daemon.create_desktop("ada", "lan", start=True)
+        vdi.guest_wait(disk.daemon.desktop("ada")["ip"])
+        yield disk
+    finally:
+        disk.done()
+
+
+def test_full_store_in_a_merge(small):
+    """It fails, nothing is lost, and with room it is done."""
+    daemon, ip = small.daemon, small.daemon.desktop("ada")["ip"]
+    bulk(ip, 100, 60, "lower")
+    take(daemon, "ada", "one")
+    bulk(ip, 10000, 4, "upper")
+    take(daemon, "ada", "two")
+    values = {100: "lower", 100 + 128 * 59: "lower", 10000: "upper"}
+    small.fill(1 << 20)
+    with pytest.raises(vdi.RpcError, match="No space left"):
+        daemon.call("desktop.snapshot.delete", desktop="ada", snapshot="one", wait=True)
+    assert {s["name"]: s["state"] for s in snapshots(daemon, "ada")} == \
+        {"one": "ready", "two": "ready"}
+    small.make_room()
+    check_values(ip, values)
+    patiently(daemon, "desktop.snapshot.delete", desktop="ada", snapshot="one", wait=True)
+    check_values(ip, values)
+    daemon.call("desktop.stop", desktop="ada", mode="force")
+    check_chains(daemon, "ada")
+    daemon.call("desktop.start", desktop="ada")
+    vdi.guest_wait(ip)
+    check_values(ip, values)
+
+
+def test_full_store_when_taken(small):
+    daemon = small.daemon
+    before = files(daemon, "ada")
+    small.fill()
+    with pytest.raises(vdi.RpcError) as failed:
+        take(daemon, "ada", "one")
+    assert failed.value.kind == "limit", failed.value
+    small.make_room()
+    assert snapshots(daemon, "ada") == [] and files(daemon, "ada") == before
+    take(daemon, "ada", "one")

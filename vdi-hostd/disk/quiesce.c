@@ -6,7 +6,7 @@
 #include "vdi-hostd/disk/private.h"
 
 /* an agent that is there answers at once; freezing waits for what is being written */
-#define PING_MS   1500
+#define PING_MS   3000
 #define FREEZE_MS 8000
 #define THAW_MS   5000
 

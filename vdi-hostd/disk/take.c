@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "vdi-hostd/disk/private.h"
 
-#define FREEZE_DEADLINE_MS 20000
+#define FREEZE_DEADLINE_MS 30000
 #define MEMORY_DEADLINE_MS 600000
 
 static void write_row(struct plan *plan, void *ctx);
