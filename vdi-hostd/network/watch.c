@@ -7,16 +7,19 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "netcfg/link.h"
 #include "netcfg/monitor.h"
 #include "vdi-hostd/network/private.h"
 
-#define PAUSE_MS 150 /* several changes come together, and our own settle */
+#define ROUND_MS 60000 /* for what the kernel tells nobody, as a port's isolation */
+#define PAUSE_MS 150   /* several changes come together, and our own settle */
 
 struct watch {
 	struct networks *all;
 	struct netcfg_monitor *monitor;
+	struct netcfg *netcfg; /* to look at single links */
 	uv_poll_t links, tables;
-	uv_timer_t pause;
+	uv_timer_t pause, round;
 	int pipe;
 	int n_parts; /* handles and answers that have to go before this does */
 	bool hears_links, hears_tables, closed;
@@ -40,6 +43,11 @@ static void suspect_all(struct watch *watch)
 {
 	for (struct network *n = watch->all->by_id; n; n = n->by_id.next)
 		suspect(watch, n);
+}
+
+static void on_round(uv_timer_t *timer)
+{
+	suspect_all(timer->data);
 }
 
 /* ---- the look, and what follows from it ---- */
@@ -98,17 +106,28 @@ static void match_tap(void *out, const struct network_tap *tap)
 		search->found || (tap->desktop == search->desktop && tap->nic == search->nic);
 }
 
+/* Most words of a tap are of no matter, and a look at a whole network is more than one at a link.
+ */
+static bool looks_well(struct watch *watch, const struct network *network,
+		       const struct netcfg_event *event)
+{
+	struct netcfg_link link;
+	char bridge[16];
+	network_bridge_name(network, bridge);
+	return event->kind == NETCFG_EVENT_LINK && event->master && event->up && watch->netcfg &&
+	       netcfg_link_get(watch->netcfg, event->link, &link, NULL) == 0 &&
+	       strcmp(link.master_name, bridge) == 0 && link.isolated == network->row.isolate_ports;
+}
+
 /* Taps come and go with desktops; one whose QEMU runs has to be there, and on its bridge. */
 static void see_tap(struct watch *watch, const struct netcfg_event *event, unsigned int desktop,
 		    unsigned int nic)
 {
 	struct networks *all = watch->all;
-	if (event->kind == NETCFG_EVENT_LINK && event->master && event->up)
-		return;
 	for (struct network *n = all->by_id; n && all->each_tap; n = n->by_id.next) {
 		struct tap_search search = {desktop, nic, false};
 		all->each_tap(all->each_tap_data, n->row.id, match_tap, &search);
-		if (search.found)
+		if (search.found && !looks_well(watch, n, event))
 			suspect(watch, n);
 	}
 }
@@ -184,6 +203,7 @@ static void part_gone(struct watch *watch)
 	if (--watch->n_parts > 0)
 		return;
 	netcfg_monitor_close(watch->monitor);
+	netcfg_close(watch->netcfg);
 	mem_closep(&watch->pipe);
 	free(watch);
 }
@@ -222,7 +242,13 @@ struct watch *watch_new(struct networks *all)
 	watch->pipe = -1;
 	uv_timer_init(all->loop, &watch->pause);
 	watch->pause.data = watch;
-	watch->n_parts = 2; /* the timer, and the answer */
+	uv_timer_init(all->loop, &watch->round);
+	watch->round.data = watch;
+	uv_timer_start(&watch->round, on_round, ROUND_MS, ROUND_MS);
+	uv_unref((uv_handle_t *)&watch->round);
+	watch->n_parts = 3; /* the timers, and the answer */
+	if (netcfg_open(&watch->netcfg, &err) < 0)
+		log_warn("links are looked at less closely: %s", err.msg);
 	if (netcfg_monitor_open(&watch->monitor, 0, &err) < 0) {
 		log_warn("changes of the host's links are not heard of: %s", err.msg);
 	} else if (uv_poll_init(all->loop, &watch->links, netcfg_monitor_fd(watch->monitor)) == 0) {
@@ -241,6 +267,7 @@ void watch_free(struct watch *watch)
 		return;
 	watch->closed = true;
 	uv_close((uv_handle_t *)&watch->pause, on_closed);
+	uv_close((uv_handle_t *)&watch->round, on_closed);
 	if (watch->hears_links)
 		uv_close((uv_handle_t *)&watch->links, on_closed);
 	if (watch->hears_tables)
