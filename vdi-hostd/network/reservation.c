@@ -167,7 +167,7 @@ int networks_unreserve(struct networks *all, const char *id, struct err *err)
 			address_format(r->row.ip, ip);
 			if (strcmp(r->row.id, id) != 0 && strcmp(ip, id) != 0)
 				continue;
-			if (db_reservation_delete(all->db, id, err) < 0)
+			if (db_reservation_delete(all->db, r->row.id, err) < 0)
 				return -1;
 			DL_DELETE(n->reservations, r);
 			free(r);
