@@ -331,6 +331,7 @@ static void the_next_daemon_ends_it(void **state)
 	assert_ptr_equal(parts->got, desktop);
 }
 
+#ifdef VDI_CRASH_POINTS
 /* Parks it and ends that, and is killed on the way. */
 static void be_killed(struct parts *parts, const char *point)
 {
@@ -380,6 +381,7 @@ static void killed_at_each_step(void **state)
 		assert_ended(parts, desktop);
 	}
 }
+#endif
 
 int main(void)
 {
