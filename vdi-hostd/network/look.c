@@ -152,9 +152,9 @@ static int add_port(void *data, const struct netcfg_link *link)
 	return 0;
 }
 
-/* a link that has to be a port of the bridge, and up */
+/* a link that has to be a port of the bridge */
 static bool look_port(struct look *look, struct netcfg *netcfg, const char *bridge,
-		      const char *what, const char *name, struct netcfg_link *ret)
+		      const char *what, const char *name, bool up, struct netcfg_link *ret)
 {
 	if (netcfg_link_get(netcfg, name, ret, NULL) < 0) {
 		differ(look, "%s %s is gone", what, name);
@@ -162,8 +162,8 @@ static bool look_port(struct look *look, struct netcfg *netcfg, const char *brid
 	}
 	if (strcmp(ret->master_name, bridge) != 0)
 		differ(look, "%s %s is no port of bridge %s", what, name, bridge);
-	if (!ret->up)
-		differ(look, "%s %s is down", what, name);
+	if (ret->up != up)
+		differ(look, "%s %s is %s", what, name, up ? "down" : "up");
 	return true;
 }
 
@@ -176,7 +176,7 @@ static void look_vxlan(struct look *look, struct netcfg *netcfg, const char *bri
 	char name[24], found[NETCFG_VXLAN_PEERS_MAX * 16] = "", text[NETCFG_ADDR_TEXT_MAX];
 	json_t *list;
 	snprintf(name, sizeof(name), "vdivx%u", (unsigned int)row->slot & 0xffff);
-	if (!look_port(look, netcfg, bridge, "VXLAN", name, &link) ||
+	if (!look_port(look, netcfg, bridge, "VXLAN", name, true, &link) ||
 	    netcfg_vxlan_peers(netcfg, name, peers, &n, NULL) < 0)
 		return;
 	list = json_array();
@@ -220,9 +220,9 @@ static void look_links(struct look *look)
 		look_vxlan(look, netcfg, bridge);
 	snprintf(vlan, sizeof(vlan), "vdivl%u", (unsigned int)row->slot & 0xffff);
 	if (row->vlan)
-		look_port(look, netcfg, bridge, "VLAN", vlan, &link);
+		look_port(look, netcfg, bridge, "VLAN", vlan, true, &link);
 	else if (row->uplink[0])
-		look_port(look, netcfg, bridge, "uplink", row->uplink, &link);
+		look_port(look, netcfg, bridge, "uplink", row->uplink, true, &link);
 }
 
 /* ---- what only the privileged half can see: one question after the other ---- */
@@ -251,7 +251,7 @@ static void look_tap(struct look *look, struct netcfg *netcfg, const struct ques
 	char bridge[16], name[24];
 	network_bridge_name(look->network, bridge);
 	snprintf(name, sizeof(name), "vdi%un%u", question->tap.desktop, question->tap.nic);
-	if (look_port(look, netcfg, bridge, "tap", name, &link) &&
+	if (look_port(look, netcfg, bridge, "tap", name, !question->tap.down, &link) &&
 	    link.isolated != look->network->row.isolate_ports)
 		differ(look, "tap %s is %sisolated from others", name, link.isolated ? "" : "not ");
 }
