@@ -13,32 +13,30 @@
 #include "base/log.h"
 #include "vdi-hostd/disk/backup_private.h"
 
-#define BITMAP_PREFIX "vdi-"
-#define PAUSE_FIRST   20
-#define PAUSE_MOST    500
+#define PAUSE_FIRST 20
+#define PAUSE_MOST  500
 /* sets from the command line have small numbers, those of other files have 0x40000000 and up */
 #define FDSET 0x20000000
 
-enum { NAME_MAX_ = 48 };
-
-static void bitmap_name(const struct db_backup *row, char ret[NAME_MAX_])
+void backup_bitmap_name(const struct db_backup *row, char ret[BACKUP_NAME_MAX])
 {
-	snprintf(ret, NAME_MAX_, BITMAP_PREFIX "%s", row->id);
+	snprintf(ret, BACKUP_NAME_MAX, BACKUP_BITMAP_PREFIX "%s", row->id);
 }
 
-static void numbered(const char *prefix, unsigned int disk, const char *suffix, char ret[NAME_MAX_])
+static void numbered(const char *prefix, unsigned int disk, const char *suffix,
+		     char ret[BACKUP_NAME_MAX])
 {
-	snprintf(ret, NAME_MAX_, "%s%u%s", prefix, disk, suffix);
+	snprintf(ret, BACKUP_NAME_MAX, "%s%u%s", prefix, disk, suffix);
 }
 
-static void source_node(const struct backup *backup, unsigned int disk, char ret[QEMU_NODE_MAX + 1])
+void backup_source_node(const struct backup *backup, unsigned int disk, char ret[QEMU_NODE_MAX + 1])
 {
 	images_node(desktop_row(backup->desktop)->disks[disk].file, ret);
 }
 
 /* ---- asking QEMU ---- */
 
-static struct qmp *qmp_of(struct backup *backup)
+struct qmp *backup_qmp(struct backup *backup)
 {
 	return backup->opened ? desktop_qmp(backup->desktop) : NULL;
 }
@@ -70,21 +68,20 @@ static int no_qemu(const struct backup *backup, struct err *err)
 		       desktop_row(backup->desktop)->name);
 }
 
-/* @then: with what it answered in backup->answer, unless that came too late */
-static void ask(struct backup *backup, const char *command, json_t *args,
+void backup_ask(struct backup *backup, const char *command, json_t *args,
 		void (*then)(struct backup *backup, const struct err *err))
 {
 	struct err err;
 
 	backup->then = then;
-	if (!qmp_of(backup)) {
+	if (!backup_qmp(backup)) {
 		json_decref(args);
 		no_qemu(backup, &err);
 		then(backup, &err);
 		return;
 	}
 	backup->busy = true;
-	qmp_execute(qmp_of(backup), command, args, PLAN_DEADLINE_MS, on_answer, backup);
+	qmp_execute(backup_qmp(backup), command, args, PLAN_DEADLINE_MS, on_answer, backup);
 }
 
 static void on_batch(void *data, const struct err *err)
@@ -103,7 +100,7 @@ static void batch_begin(struct backup *backup,
 
 static void add(struct backup *backup, const char *command, json_t *args)
 {
-	batch_add(&backup->batch, qmp_of(backup), command, args, -1);
+	batch_add(&backup->batch, backup_qmp(backup), command, args, -1);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -155,7 +152,7 @@ static void on_jobs(struct backup *backup, const struct err *err)
 	bool any = false;
 	size_t i;
 
-	if (err || !qmp_of(backup)) {
+	if (err || !backup_qmp(backup)) {
 		json_decref(jobs);
 		backup_proceed(backup, err);
 		return;
@@ -166,7 +163,7 @@ static void on_jobs(struct backup *backup, const struct err *err)
 		if (!is_ours(job))
 			continue;
 		any = true;
-		qmp_execute(qmp_of(backup), is_concluded(job) ? "job-dismiss" : "job-cancel",
+		qmp_execute(backup_qmp(backup), is_concluded(job) ? "job-dismiss" : "job-cancel",
 			    json_pack("{s:O}", "id", id), 0, NULL, NULL);
 	}
 	json_decref(jobs);
@@ -178,7 +175,7 @@ static void on_jobs(struct backup *backup, const struct err *err)
 
 static void sweep_jobs(struct backup *backup, const struct err *err)
 {
-	ask(backup, "query-jobs", NULL, on_jobs);
+	backup_ask(backup, "query-jobs", NULL, on_jobs);
 }
 
 /* where there are none, QEMU says so, which is as well */
@@ -189,7 +186,7 @@ static void swept(struct backup *backup, const struct err *err)
 
 static void add_removals(struct backup *backup, unsigned int disk)
 {
-	char node[NAME_MAX_], file[NAME_MAX_];
+	char node[BACKUP_NAME_MAX], file[BACKUP_NAME_MAX];
 
 	numbered("backup", disk, "", node);
 	numbered("backup", disk, "-file", file);
@@ -202,12 +199,12 @@ static void sweep_nodes(struct backup *backup)
 {
 	batch_begin(backup, swept);
 	for (unsigned int i = 0; i < DB_DISKS; i++) {
-		char node[QEMU_NODE_MAX + 1], bitmap[NAME_MAX_];
+		char node[QEMU_NODE_MAX + 1], bitmap[BACKUP_NAME_MAX];
 		add_removals(backup, i);
 		if (!backup->undoing || !backup_has(backup, i))
 			continue;
-		source_node(backup, i, node);
-		bitmap_name(&backup->row, bitmap);
+		backup_source_node(backup, i, node);
+		backup_bitmap_name(&backup->row, bitmap);
 		add(backup, "block-dirty-bitmap-remove",
 		    json_pack("{s:s, s:s}", "node", node, "name", bitmap));
 	}
@@ -236,7 +233,7 @@ static void drop_now(struct plan *plan, void *ctx)
 	struct backup *backup = ctx;
 
 	uv_timer_stop(backup->timer);
-	if (!backup->in_qemu || !qmp_of(backup)) {
+	if (!backup->in_qemu || !backup_qmp(backup)) {
 		drop_done(plan, ctx);
 		return;
 	}
@@ -252,116 +249,17 @@ void backup_drop_live(struct plan *plan, void *ctx)
 		drop_now(plan, ctx);
 }
 
-/* ---- look: what is in the way goes; can it be an incremental one? ---- */
-
-static json_t *find_node(json_t *nodes, const char *name)
-{
-	size_t i;
-	json_t *node;
-
-	json_array_foreach(nodes, i, node)
-	{
-		const char *its = json_string_value(json_object_get(node, "node-name"));
-		if (its && strcmp(its, name) == 0)
-			return node;
-	}
-	return NULL;
-}
-
-/* the bitmaps of backups that are of no use any more go; is @keep there, and sound? */
-static bool look_at_bitmaps(struct backup *backup, json_t *node, const char *keep,
-			    int64_t *ret_bytes, const char **ret_why)
-{
-	json_t *bitmaps = json_object_get(node, "dirty-bitmaps"), *bitmap;
-	bool sound = false;
-	size_t i;
-
-	*ret_why =
-		"it has no record of what was written since the last backup: its QEMU was killed, "
-		"or a snapshot, a merge or a new disk took its place";
-	json_array_foreach(bitmaps, i, bitmap)
-	{
-		json_t *name = json_object_get(bitmap, "name");
-		const char *text = json_string_value(name);
-		bool broken = json_is_true(json_object_get(bitmap, "inconsistent"));
-		if (!text || strncmp(text, BITMAP_PREFIX, strlen(BITMAP_PREFIX)) != 0)
-			continue;
-		if (strcmp(text, keep) == 0 && broken)
-			*ret_why = "its QEMU was killed: what was written since the last backup "
-				   "is not known";
-		if (strcmp(text, keep) == 0 && !broken) {
-			sound = json_is_true(json_object_get(bitmap, "persistent")) &&
-				json_is_true(json_object_get(bitmap, "recording"));
-			*ret_bytes = json_integer_value(json_object_get(bitmap, "count"));
-			continue;
-		}
-		qmp_execute(qmp_of(backup), "block-dirty-bitmap-remove",
-			    json_pack("{s:O, s:O}", "node", json_object_get(node, "node-name"),
-				      "name", name),
-			    0, NULL, NULL);
-	}
-	return sound;
-}
-
-static void be_full(struct backup *backup, const char *why)
-{
-	if (!backup->full)
-		snprintf(backup->reason, sizeof(backup->reason), "%s", why);
-	backup->full = true;
-}
-
-static int look_at_disk(struct backup *backup, json_t *nodes, unsigned int disk, struct err *err)
-{
-	char name[QEMU_NODE_MAX + 1], keep[NAME_MAX_];
-	const struct db_disk *before = &backup->parent.disks[disk];
-	const char *why;
-	int64_t dirty = 0;
-
-	source_node(backup, disk, name);
-	bitmap_name(&backup->parent, keep);
-	json_t *node = find_node(nodes, name);
-	json_t *size = json_object_get(json_object_get(node, "image"), "virtual-size");
-	if (!node || !json_is_integer(size))
-		return err_set(err, ERR_CONFLICT,
-			       "the disks of desktop '%s' are not where they should be; is a "
-			       "snapshot or a merge under way?",
-			       desktop_row(backup->desktop)->name);
-	backup->row.disks[disk].bytes = json_integer_value(size);
-	if (!look_at_bitmaps(backup, node, keep, &dirty, &why) || !before->file[0])
-		be_full(backup, why);
-	backup->need += dirty + dirty / 64;
-	return 0;
-}
-
-static void on_nodes(struct backup *backup, const struct err *err)
-{
-	json_t *nodes = err ? NULL : json_incref(backup->answer);
-	struct err wrong;
-	int failed = 0;
-
-	for (unsigned int i = 0; i < DB_DISKS && nodes && qmp_of(backup) && failed == 0; i++)
-		if (backup_has(backup, i))
-			failed = look_at_disk(backup, nodes, i, &wrong);
-	json_decref(nodes);
-	backup_proceed(backup, err ? err : failed ? &wrong : NULL);
-}
-
-void backup_look(struct plan *plan, void *ctx)
-{
-	ask(ctx, "query-named-block-nodes", json_pack("{s:b}", "flat", 1), on_nodes);
-}
-
 /* ---- nodes: the files to write to ---- */
 
 static void add_node(struct backup *backup, unsigned int disk)
 {
-	char node[NAME_MAX_], file[NAME_MAX_], path[NAME_MAX_];
+	char node[BACKUP_NAME_MAX], file[BACKUP_NAME_MAX], path[BACKUP_NAME_MAX];
 	const int set = FDSET + (int)disk;
 
 	numbered("backup", disk, "", node);
 	numbered("backup", disk, "-file", file);
 	snprintf(path, sizeof(path), "/dev/fdset/%d", set);
-	batch_add(&backup->batch, qmp_of(backup), "add-fd", json_pack("{s:i}", "fdset-id", set),
+	batch_add(&backup->batch, backup_qmp(backup), "add-fd", json_pack("{s:i}", "fdset-id", set),
 		  backup->fds[disk]);
 	add(backup, "blockdev-add",
 	    json_pack("{s:s, s:s, s:s, s:b, s:s}", "driver", "file", "node-name", file, "filename",
@@ -378,7 +276,7 @@ void backup_add_nodes(struct plan *plan, void *ctx)
 	struct backup *backup = ctx;
 	struct err err;
 
-	if (!qmp_of(backup)) {
+	if (!backup_qmp(backup)) {
 		no_qemu(backup, &err);
 		plan_fail(plan, &err);
 		return;
@@ -395,13 +293,14 @@ void backup_add_nodes(struct plan *plan, void *ctx)
 
 static json_t *begin_action(const struct backup *backup, unsigned int disk)
 {
-	char source[QEMU_NODE_MAX + 1], target[NAME_MAX_], filter[NAME_MAX_], since[NAME_MAX_];
+	char source[QEMU_NODE_MAX + 1], target[BACKUP_NAME_MAX], filter[BACKUP_NAME_MAX],
+		since[BACKUP_NAME_MAX];
 	json_t *data;
 
-	source_node(backup, disk, source);
+	backup_source_node(backup, disk, source);
 	numbered("backup", disk, "", target);
 	numbered("backup", disk, "-top", filter);
-	bitmap_name(&backup->parent, since);
+	backup_bitmap_name(&backup->parent, since);
 	/* job and node may share a name, but for people they are better told apart by their place
 	 */
 	data = json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "job-id", target, "device", source,
@@ -415,10 +314,10 @@ static json_t *begin_action(const struct backup *backup, unsigned int disk)
 
 static json_t *bitmap_action(const struct backup *backup, unsigned int disk)
 {
-	char source[QEMU_NODE_MAX + 1], own[NAME_MAX_];
+	char source[QEMU_NODE_MAX + 1], own[BACKUP_NAME_MAX];
 
-	source_node(backup, disk, source);
-	bitmap_name(&backup->row, own);
+	backup_source_node(backup, disk, source);
+	backup_bitmap_name(&backup->row, own);
 	return json_pack("{s:s, s:{s:s, s:s, s:b}}", "type", "block-dirty-bitmap-add", "data",
 			 "node", source, "name", own, "persistent", 1);
 }
@@ -434,7 +333,7 @@ void backup_begin_jobs(struct plan *plan, void *ctx)
 		json_array_append_new(actions, bitmap_action(backup, i));
 		json_array_append_new(actions, begin_action(backup, i));
 	}
-	ask(backup, "transaction", json_pack("{s:o}", "actions", actions), backup_proceed);
+	backup_ask(backup, "transaction", json_pack("{s:o}", "actions", actions), backup_proceed);
 }
 
 /* ---- copy: until the jobs have ended ---- */
@@ -484,7 +383,7 @@ static void on_progress(struct backup *backup, const struct err *err)
 
 static void ask_jobs(struct backup *backup, const struct err *err)
 {
-	ask(backup, "query-jobs", NULL, on_progress);
+	backup_ask(backup, "query-jobs", NULL, on_progress);
 }
 
 void backup_await_jobs(struct plan *plan, void *ctx)
@@ -509,14 +408,14 @@ void backup_detach(struct plan *plan, void *ctx)
 	struct backup *backup = ctx;
 	struct err err;
 
-	if (!qmp_of(backup)) {
+	if (!backup_qmp(backup)) {
 		no_qemu(backup, &err);
 		plan_fail(plan, &err);
 		return;
 	}
 	batch_begin(backup, detached);
 	for (unsigned int i = 0; i < DB_DISKS; i++) {
-		char name[NAME_MAX_];
+		char name[BACKUP_NAME_MAX];
 		if (!backup_has(backup, i))
 			continue;
 		numbered("backup", i, "", name);

@@ -9,6 +9,11 @@
 #define BACKUP_SPARE_BYTES (INT64_C(16) << 20)
 #define BACKUP_LONG_MS     (UINT64_C(14) * 60 * 60 * 1000)
 
+/* of a backup's bitmaps in QEMU; the rest is its id */
+#define BACKUP_BITMAP_PREFIX "vdi-"
+
+enum { BACKUP_NAME_MAX = 48 }; /* of its bitmaps, nodes and jobs there */
+
 /** struct backup - one being made. An undo ends only when nothing is under way: then nothing points
  * here any more */
 struct backup {
@@ -52,15 +57,47 @@ void backup_proceed(struct backup *backup, const struct err *err);
 /** backup_is_busy() - in an undo: is there something to wait for? Then @undo is called again */
 bool backup_is_busy(struct backup *backup, void (*undo)(struct plan *plan, void *ctx));
 
+/** backup_free() - nothing is under way any more */
+void backup_free(struct backup *backup);
+
+/* backup_files.c: the steps of its row and its files, and their undos */
+void backup_add_row(struct plan *plan, void *ctx);
+void backup_drop_row(struct plan *plan, void *ctx);
+void backup_make_files(struct plan *plan, void *ctx);
+void backup_drop_files(struct plan *plan, void *ctx);
+void backup_sum_files(struct plan *plan, void *ctx);
+void backup_sync_files(struct plan *plan, void *ctx);
+void backup_commit_row(struct plan *plan, void *ctx);
+
+/* backup_quiesce.c: the steps that ask the guest's agent; an undo of both */
+void backup_quiesce(struct plan *plan, void *ctx);
+void backup_thaw(struct plan *plan, void *ctx);
+void backup_unquiesce(struct plan *plan, void *ctx);
+
+/* backup_look.c: what is in QEMU; can it be an incremental one? */
+void backup_look(struct plan *plan, void *ctx);
+
 /* backup_live.c: the steps that QEMU takes */
 void backup_sweep(struct plan *plan, void *ctx);
-void backup_look(struct plan *plan, void *ctx);
 void backup_add_nodes(struct plan *plan, void *ctx);
 void backup_begin_jobs(struct plan *plan, void *ctx);
 void backup_await_jobs(struct plan *plan, void *ctx);
 void backup_detach(struct plan *plan, void *ctx);
 /** backup_drop_live() - the undo of all of them */
 void backup_drop_live(struct plan *plan, void *ctx);
+/** backup_qmp() - of the QEMU that holds the disks, or NULL */
+struct qmp *backup_qmp(struct backup *backup);
+/**
+ * backup_ask() - @args: stolen
+ * @then: with what it answered in backup->answer, unless that came too late
+ */
+void backup_ask(struct backup *backup, const char *command, json_t *args,
+		void (*then)(struct backup *backup, const struct err *err));
+/** backup_bitmap_name() - of the bitmap that begins with this backup */
+void backup_bitmap_name(const struct db_backup *row, char ret[BACKUP_NAME_MAX]);
+/** backup_source_node() - what the guest writes to */
+void backup_source_node(const struct backup *backup, unsigned int disk,
+			char ret[QEMU_NODE_MAX + 1]);
 /** backup_poke() - a job of QEMU's changed its state */
 void backup_poke(struct backup *backup);
 
