@@ -1,5 +1,4 @@
-/* The row and the files of a backup being made: there before QEMU writes to them, whole after it.
- */
+/* The row and the files of a backup: there before QEMU writes to them, whole after it. */
 #include <stdio.h>
 #include <string.h>
 

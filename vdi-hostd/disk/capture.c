@@ -1,62 +1,20 @@
+/* A capture: its plan, and its life from the call to the end. */
 #include "vdi-hostd/disk/capture.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 #include <utlist.h>
 
-#include "base/log.h"
-#include "storage/bulk.h"
-#include "storage/file.h"
-#include "vdi-hostd/disk/private.h"
-#include "vdi-hostd/image/quota.h"
-#include "vdi-hostd/image/tool.h"
+#include "vdi-hostd/disk/capture_private.h"
 
-#define LONG_MS (UINT64_C(14) * 60 * 60 * 1000)
-#define TRIM_MS (UINT64_C(5) * 60 * 1000)
-
-/*
- * struct capture - one under way. An undo ends only when nothing works any more: then nothing
- * points here.
- */
-struct capture {
-	struct disks *disks; /* NULL once the daemon stops */
-	struct images *images;
-	uv_loop_t *loop;
-	char desktop_id[STR_UUID_LEN + 1], desktop_name[STR_NAME_MAX + 1];
-	struct job *job; /* NULL once it was settled */
-	struct plan *plan;
-	struct db_image row;
-	bool flatten, publish, trim, shutdown;
-	enum disks_quiesce want;
-
-	struct agent *agent;
-	bool trimmed, quiesced, linked;
-	bool restart; /* it ran, and was shut down for this */
-	bool works;   /* the desktop's work is ours */
-	bool frozen;  /* to be unfrozen */
-	bool made;    /* the image's row is there */
-	struct image_layer layers[QEMU_CHAIN_MAX];
-	size_t n_layers;
-	char tmp_file[64];
-	int tmp;
-	bool asked; /* an answer of the desktop's is under way */
-	struct image_tool *tool;
-	struct bulk *bulk, *sync;
-	struct err failed;                             /* the first of those that did */
-	void (*waiting)(struct plan *plan, void *ctx); /* an undo, for the end of the work */
-	struct capture *prev, *next;
-};
-
-static struct desktop *desktop_of(struct capture *capture)
+struct desktop *capture_desktop(struct capture *capture)
 {
 	return capture->disks && !capture->disks->closing
 		       ? desktops_find(capture->disks->env.desktops, capture->desktop_id, NULL)
 		       : NULL;
 }
 
-static void part_done(struct capture *capture, const struct err *err)
+void capture_part_done(struct capture *capture, const struct err *err)
 {
 	if (err && !capture->failed.code)
 		capture->failed = *err;
@@ -73,7 +31,7 @@ static void part_done(struct capture *capture, const struct err *err)
 		plan_end_step(capture->plan, failed.code ? -1 : 0, &failed);
 }
 
-static bool is_busy(struct capture *capture, void (*undo)(struct plan *plan, void *ctx))
+bool capture_is_busy(struct capture *capture, void (*undo)(struct plan *plan, void *ctx))
 {
 	if (capture->tool)
 		image_tool_cancel(capture->tool);
@@ -86,14 +44,13 @@ static bool is_busy(struct capture *capture, void (*undo)(struct plan *plan, voi
 	return busy;
 }
 
-static void stop_work(struct plan *plan, void *ctx)
+void capture_stop_work(struct plan *plan, void *ctx)
 {
-	if (!is_busy(ctx, stop_work))
+	if (!capture_is_busy(ctx, capture_stop_work))
 		plan_undone(plan);
 }
 
-/* what the desktop was asked for has come */
-static void answered(struct capture *capture, const struct err *err)
+void capture_answered(struct capture *capture, const struct err *err)
 {
 	capture->asked = false;
 	if (capture->waiting)
@@ -102,377 +59,16 @@ static void answered(struct capture *capture, const struct err *err)
 		plan_end_step(capture->plan, err ? -1 : 0, err);
 }
 
-static int gone(const struct capture *capture, struct err *err)
-{
-	return err_set(err, ERR_NOT_FOUND, "desktop '%s' is gone", capture->desktop_name);
-}
-
-/* ---- trim: the guest gives back what it does not use; a refusal is no reason to give up ---- */
-
-static void on_trimmed(void *data, json_t *result, const struct err *err)
-{
-	struct capture *capture = data;
-
-	if (err && err->code == ERR_CANCELLED)
-		return;
-	if (err)
-		log_warn("desktop %s: its guest did not trim its file systems: %s",
-			 capture->desktop_name, err->msg);
-	capture->trimmed = !err;
-	plan_next(capture->plan);
-}
-
-static void trim(struct plan *plan, void *ctx)
-{
-	struct capture *capture = ctx;
-	struct desktop *desktop = desktop_of(capture);
-	char path[256];
-	struct err err = {0};
-
-	if (!desktop || !capture->trim || desktop_state(desktop) != DESKTOP_RUNNING) {
-		plan_next(plan);
-		return;
-	}
-	if (desktop_agent_path(desktop, path, sizeof(path), &err) < 0 ||
-	    agent_connect(capture->loop, path, NULL, NULL, &capture->agent, &err) < 0) {
-		on_trimmed(capture, NULL, &err);
-		return;
-	}
-	agent_execute(capture->agent, "guest-fstrim", NULL, TRIM_MS, 0, on_trimmed, capture);
-}
-
-static void close_agent(struct plan *plan, void *ctx)
-{
-	struct capture *capture = ctx;
-
-	agent_close(TAKE_PTR(capture->agent));
-	plan_undone(plan);
-}
-
-/* ---- shutdown ---- */
-
-static void on_stopped(void *data, struct desktop *desktop, const struct err *err)
-{
-	answered(data, err);
-}
-
-static void shut_down(struct plan *plan, void *ctx)
-{
-	struct capture *capture = ctx;
-	struct desktop *desktop = desktop_of(capture);
-
-	/* the agent has one client at a time */
-	agent_close(TAKE_PTR(capture->agent));
-	if (!desktop || !capture->shutdown || desktop_state(desktop) != DESKTOP_RUNNING) {
-		plan_next(plan);
-		return;
-	}
-	capture->restart = capture->asked = true;
-	desktop_stop(desktop, false, 0, on_stopped, capture);
-}
-
-static void on_started(void *data, struct desktop *desktop, const struct err *err)
-{
-	_cleanup_free_ char *name = data;
-
-	if (err && err->code != ERR_CANCELLED)
-		log_warn("desktop %s is captured, but does not start again: %s", name, err->msg);
-}
-
-/* also where the capture failed */
-static void start_again(struct capture *capture)
-{
-	struct desktop *desktop = desktop_of(capture);
-
-	if (capture->restart && desktop)
-		desktop_start(desktop, 0, on_started, mem_strdup(capture->desktop_name));
-	capture->restart = false;
-}
-
-/* ---- freeze ---- */
-
-static void take_layers(struct capture *capture, const struct disks_frozen *frozen)
-{
-	struct image_layer data[QEMU_CHAIN_MAX];
-
-	capture->frozen = true;
-	capture->quiesced = frozen->quiesced;
-	capture->n_layers = frozen->n_layers[DB_DISK_SYSTEM];
-	memcpy(capture->layers, frozen->layers[DB_DISK_SYSTEM],
-	       capture->n_layers * sizeof(capture->layers[0]));
-	memcpy(data, frozen->layers[DB_DISK_DATA], sizeof(data));
-	images_chain_close(data, frozen->n_layers[DB_DISK_DATA]);
-}
-
-static void on_frozen(void *data, const struct disks_frozen *frozen, const struct err *err)
-{
-	struct capture *capture = data;
-
-	if (frozen)
-		take_layers(capture, frozen);
-	/* what it reads from now on stands still */
-	start_again(capture);
-	answered(capture, err);
-}
-
-static void freeze(struct plan *plan, void *ctx)
-{
-	struct capture *capture = ctx;
-	struct desktop *desktop = desktop_of(capture);
-	struct err err;
-
-	if (!desktop) {
-		gone(capture, &err);
-		plan_fail(plan, &err);
-		return;
-	}
-	capture->asked = true;
-	disks_freeze(capture->disks, desktop, capture->want, on_frozen, capture);
-}
-
-/* ---- row ---- */
-
-/*
- * Linked, the new version is what the desktop wrote on top of its image, if that is one file and
- * clones of it stay within the image's depth.
- */
-static bool can_link(const struct capture *capture, const struct db_image *image)
-{
-	return !capture->flatten && image && capture->n_layers > 1 &&
-	       capture->layers[0].folder == STORE_OVERLAYS &&
-	       capture->layers[1].folder == STORE_IMAGES &&
-	       strcmp(capture->layers[1].file, image->file) == 0 &&
-	       (int64_t)capture->n_layers + 1 <= image->depth_max;
-}
-
-static int check_room(struct capture *capture, struct err *err)
-{
-	int64_t need = 0, has, total;
-
-	for (size_t i = 0; i < (capture->linked ? 1 : capture->n_layers); i++)
-		need += capture->layers[i].allocated;
-	if (images_space_check(capture->images, "no desktop can be captured", err) < 0 ||
-	    images_quota_charge_check(capture->images, capture->row.owner, 0, err) < 0 ||
-	    images_disk_free(capture->images, &has, &total, err) < 0)
-		return -1;
-	if (has >= need)
-		return 0;
-	return err_set(err, ERR_LIMIT,
-		       "the new version may take %lld MiB and the store has %lld MiB free; make "
-		       "room first",
-		       (long long)(need >> 20), (long long)(has >> 20));
-}
-
-static void add_row(struct plan *plan, void *ctx)
-{
-	struct capture *capture = ctx;
-	struct db_image *row = &capture->row;
-	const struct db_image *image = images_find(capture->images, row->parent_id, NULL);
-	struct err err;
-
-	capture->linked = can_link(capture, image);
-	if (!capture->linked)
-		row->parent_id[0] = '\0';
-	row->virtual_size = capture->layers[0].virtual_size;
-	if (check_room(capture, &err) < 0 || images_making(capture->images, row, &err) < 0) {
-		plan_fail(plan, &err);
-		return;
-	}
-	capture->made = true;
-	snprintf(capture->tmp_file, sizeof(capture->tmp_file), "%s.capture", row->id);
-	plan_next(plan);
-}
-
-static void drop_row(struct plan *plan, void *ctx)
-{
-	struct capture *capture = ctx;
-
-	if (capture->made)
-		images_unmake(capture->images, &capture->row);
-	capture->made = false;
-	plan_undone(plan);
-}
-
-/* ---- copy ---- */
-
-static void report(struct capture *capture, uint64_t done, uint64_t total)
-{
-	int64_t all =
-		capture->linked ? capture->layers[0].allocated : capture->layers[0].virtual_size;
-
-	if (capture->job && total > 0)
-		job_progress(capture->job, (int64_t)((double)all * (double)done / (double)total),
-			     all);
-}
-
-static void tool_progress(void *data, int percent_100)
-{
-	report(data, (uint64_t)percent_100, 10000);
-}
-
-static void tool_done(void *data, const struct err *err)
-{
-	struct capture *capture = data;
-
-	capture->tool = NULL;
-	part_done(capture, err);
-}
-
-static const struct image_tool_ops tool_ops = {tool_progress, tool_done};
-
-static void copy_progress(void *data, uint64_t done, uint64_t total)
-{
-	report(data, done, total);
-}
-
-static void copy_done(void *data, const char *sha256, const struct err *err)
-{
-	struct capture *capture = data;
-
-	capture->bulk = NULL;
-	part_done(capture, err);
-}
-
-static const struct bulk_ops copy_ops = {copy_progress, copy_done};
-
-static int start_copy(struct capture *capture, struct err *err)
-{
-	struct convert_limits limits = {0};
-	int sources[QEMU_CHAIN_MAX];
-
-	if (store_create_tmp(images_store(capture->images), capture->tmp_file, 0666, &capture->tmp,
-			     err) < 0 ||
-	    storage_usual_reserve(capture->tmp, &limits.reserve, err) < 0)
-		return -1;
-	if (capture->linked) {
-		capture->bulk = bulk_copy(capture->loop, capture->layers[0].fd, capture->tmp,
-					  &copy_ops, capture);
-		return 0;
-	}
-	for (size_t i = 0; i < capture->n_layers; i++)
-		sources[i] = capture->layers[i].fd;
-	const struct image_tool_work work = {
-		.img = {.source_format = PRIV_IMG_QCOW2, .target_format = PRIV_IMG_QCOW2},
-		.sources = sources,
-		.n_sources = capture->n_layers,
-		.target = capture->tmp,
-		.limits = limits,
-	};
-	return image_tool_start(capture->images, &work, &tool_ops, capture, &capture->tool, err);
-}
-
-static void copy(struct plan *plan, void *ctx)
-{
-	struct err err;
-
-	if (start_copy(ctx, &err) < 0)
-		plan_fail(plan, &err);
-}
-
-static void drop_tmp(struct plan *plan, void *ctx)
-{
-	struct capture *capture = ctx;
-
-	if (is_busy(capture, drop_tmp))
-		return;
-	if (capture->tmp >= 0) {
-		close(TAKE_FD(capture->tmp));
-		(void)!store_delete(images_store(capture->images), STORE_TMP, capture->tmp_file,
-				    NULL);
-	}
-	plan_undone(plan);
-}
-
-/* ---- verify: it is what it should be, its checksum is known, it is durable ---- */
-
-static int check_result(struct capture *capture, struct err *err)
-{
-	const struct db_image *image = NULL;
-	struct qcow2_header header;
-	char below[160] = "";
-
-	if (qcow2_read(capture->tmp, QCOW2_ALLOW_BACKING, &header, err) < 0)
-		return err_prefix(err, "the copy");
-	if (capture->linked)
-		image = images_find(capture->images, capture->row.parent_id, err);
-	if (capture->linked && !image)
-		return -1;
-	if (image)
-		store_backing_name(STORE_IMAGES, image->file, below);
-	if (strcmp(header.backing_name, below) == 0 &&
-	    (int64_t)header.virtual_size == capture->row.virtual_size)
-		return 0;
-	return err_set(err, ERR_CORRUPT, "the copy is not what the disk of desktop '%s' was",
-		       capture->desktop_name);
-}
-
-static void sum_done(void *data, const char *sha256, const struct err *err)
-{
-	struct capture *capture = data;
-
-	capture->bulk = NULL;
-	if (!err)
-		memcpy(capture->row.sha256, sha256, sizeof(capture->row.sha256));
-	part_done(capture, err);
-}
-
-static const struct bulk_ops sum_ops = {NULL, sum_done};
-
-static void sync_done(void *data, const char *sha256, const struct err *err)
-{
-	struct capture *capture = data;
-
-	capture->sync = NULL;
-	part_done(capture, err);
-}
-
-static const struct bulk_ops sync_ops = {NULL, sync_done};
-
-static void verify(struct plan *plan, void *ctx)
-{
-	struct capture *capture = ctx;
-	struct err err;
-
-	if (check_result(capture, &err) < 0) {
-		plan_fail(plan, &err);
-		return;
-	}
-	capture->sync = bulk_sync(capture->loop, capture->tmp, 0440, &sync_ops, capture);
-	capture->bulk = bulk_sha256(capture->loop, capture->tmp, &sum_ops, capture);
-}
-
-/* ---- place, commit ---- */
-
-static void place(struct plan *plan, void *ctx)
-{
-	struct capture *capture = ctx;
-	struct err err;
-
-	plan_end_step(plan,
-		      store_move(images_store(capture->images), STORE_TMP, capture->tmp_file,
-				 STORE_IMAGES, capture->row.file, &err),
-		      &err);
-}
-
-static void commit(struct plan *plan, void *ctx)
-{
-	struct capture *capture = ctx;
-	struct err err;
-
-	plan_end_step(plan, images_made(capture->images, &capture->row, capture->publish, &err),
-		      &err);
-}
-
 /* what was placed goes with the row */
 static const struct plan_step capture_plan[] = {
-	{"trim", trim, close_agent, TRIM_MS + 5000},
-	{"shutdown", shut_down, stop_work, LONG_MS},
-	{"freeze", freeze, stop_work, LONG_MS},
-	{"row", add_row, drop_row},
-	{"copy", copy, drop_tmp, LONG_MS},
-	{"verify", verify, stop_work, LONG_MS},
-	{"place", place, NULL},
-	{"commit", commit, NULL},
+	{"trim", capture_trim, capture_close_agent, CAPTURE_TRIM_MS + 5000},
+	{"shutdown", capture_shut_down, capture_stop_work, CAPTURE_LONG_MS},
+	{"freeze", capture_freeze, capture_stop_work, CAPTURE_LONG_MS},
+	{"row", capture_add_row, capture_drop_row},
+	{"copy", capture_copy, capture_drop_tmp, CAPTURE_LONG_MS},
+	{"verify", capture_verify, capture_stop_work, CAPTURE_LONG_MS},
+	{"place", capture_place, NULL},
+	{"commit", capture_commit, NULL},
 };
 
 /* ---- the whole ---- */
@@ -489,11 +85,11 @@ static void capture_free(struct capture *capture)
 /* the desktop is nobody's any more */
 static void let_go(struct capture *capture)
 {
-	struct desktop *desktop = desktop_of(capture);
+	struct desktop *desktop = capture_desktop(capture);
 
 	images_chain_close(capture->layers, capture->n_layers);
 	capture->n_layers = 0;
-	start_again(capture);
+	capture_start_again(capture);
 	if (desktop && capture->works)
 		desktop_work_end(desktop);
 	if (desktop && capture->frozen)

@@ -6,48 +6,9 @@
 #include <unistd.h>
 #include <utlist.h>
 
-#include "base/plan.h"
-#include "storage/bulk.h"
-#include "storage/tar.h"
-#include "vdi-hostd/disk/private.h"
-#include "vdi-hostd/image/tool.h"
+#include "vdi-hostd/disk/export_private.h"
 
 #define LONG_MS (UINT64_C(14) * 60 * 60 * 1000)
-
-/*
- * struct export - one under way. At most one of @tool, @stream and @bulk works at a time, and an
- * undo ends only when none does: then nothing points here any more.
- */
-struct export
-{
-	struct disks *disks; /* NULL once the daemon stops */
-	struct images *images;
-	uv_loop_t *loop;
-	struct job *job; /* NULL once it was settled */
-	struct plan *plan;
-	struct export_target target;
-	enum storage_format format;
-	bool compress, chain;
-	bool direct; /* qemu-img writes to the target; else what it made is copied there */
-	char name[STR_NAME_MAX + 1];
-	struct image_layer layers[QEMU_CHAIN_MAX];
-	size_t n_layers;
-	char tmp_file[48]; /* in tmp/, where the target cannot be written to directly */
-	int tmp;
-	struct tar tar;
-	int64_t from, span; /* bytes done when the piece of work began, and of it */
-	int64_t total;
-	struct image_tool *tool;
-	struct stream *stream;
-	struct bulk *bulk;
-	/* of a desktop's disk */
-	char desktop_id[STR_UUID_LEN + 1]; /* "" for an image */
-	unsigned int disk;
-	enum disks_quiesce want;
-	bool works, asked, frozen, quiesced;
-	void (*waiting)(struct plan * plan, void *ctx); /* an undo, for the end of the work */
-	struct export *prev, *next;
-};
 
 static void begin_part(struct export *export, int64_t from, int64_t span, int64_t total)
 {
@@ -65,7 +26,7 @@ static void report(struct export *export, uint64_t done, uint64_t total)
 			     export->total);
 }
 
-static void proceed(struct export *export, const struct err *err)
+void export_proceed(struct export *export, const struct err *err)
 {
 	if (export->waiting)
 		export->waiting(export->plan, export);
@@ -94,70 +55,6 @@ static void stop_work(struct plan *plan, void *ctx)
 		plan_undone(plan);
 }
 
-/* ---- freeze: the files of a desktop's disk stand still while they are read ---- */
-
-static struct desktop *desktop_of(struct export *export)
-{
-	return export->desktop_id[0] && export->disks && !export->disks->closing
-		       ? desktops_find(export->disks->env.desktops, export->desktop_id, NULL)
-		       : NULL;
-}
-
-static int take_layers(struct export *export, const struct disks_frozen *frozen, struct err *err)
-{
-	export->frozen = true;
-	export->quiesced = frozen->quiesced;
-	for (unsigned int i = 0; i < DB_DISKS; i++) {
-		struct image_layer layers[QEMU_CHAIN_MAX];
-		memcpy(layers, frozen->layers[i], sizeof(layers));
-		if (i != export->disk) {
-			images_chain_close(layers, frozen->n_layers[i]);
-			continue;
-		}
-		memcpy(export->layers, layers, sizeof(layers));
-		export->n_layers = frozen->n_layers[i];
-	}
-	if (export->n_layers > 0)
-		return 0;
-	return err_set_field(err, "disk", "desktop '%s' has no such disk", export->name);
-}
-
-static void on_frozen(void *data, const struct disks_frozen *frozen, const struct err *err)
-{
-	struct export *export = data;
-	struct err none;
-
-	export->asked = false;
-	if (frozen && take_layers(export, frozen, &none) < 0)
-		err = &none;
-	proceed(export, err);
-}
-
-static void freeze(struct plan *plan, void *ctx)
-{
-	struct export *export = ctx;
-	struct desktop *desktop = desktop_of(export);
-
-	if (!desktop) {
-		plan_next(plan);
-		return;
-	}
-	export->asked = true;
-	disks_freeze(export->disks, desktop, export->want, on_frozen, export);
-}
-
-static void let_go(struct export *export)
-{
-	struct desktop *desktop = desktop_of(export);
-
-	images_chain_close(export->layers, export->n_layers);
-	export->n_layers = 0;
-	if (desktop && export->works)
-		desktop_work_end(desktop);
-	if (desktop && export->frozen)
-		disks_unfreeze(export->disks, desktop);
-}
-
 /* ---- convert: into the target, or into a file of our own ---- */
 
 static void tool_progress(void *data, int percent_100)
@@ -170,7 +67,7 @@ static void tool_done(void *data, const struct err *err)
 	struct export *export = data;
 
 	export->tool = NULL;
-	proceed(export, err);
+	export_proceed(export, err);
 }
 
 static const struct image_tool_ops tool_ops = {tool_progress, tool_done};
@@ -249,7 +146,7 @@ static void send_done(void *data, const struct err *err)
 	struct export *export = data;
 
 	export->stream = NULL;
-	proceed(export, err);
+	export_proceed(export, err);
 }
 
 static const struct stream_ops send_ops = {send_progress, send_done};
@@ -327,7 +224,7 @@ static void sync_done(void *data, const char *sha256, const struct err *err)
 	struct export *export = data;
 
 	export->bulk = NULL;
-	proceed(export, err);
+	export_proceed(export, err);
 }
 
 static const struct bulk_ops sync_ops = {NULL, sync_done};
@@ -353,8 +250,10 @@ static void place_target(struct plan *plan, void *ctx)
 }
 
 static const struct plan_step export_plan[] = {
-	{"freeze", freeze, stop_work, LONG_MS}, {"convert", convert, drop_converted, LONG_MS},
-	{"send", send_out, stop_work, LONG_MS}, {"sync", sync_target, stop_work, LONG_MS},
+	{"freeze", export_freeze, stop_work, LONG_MS},
+	{"convert", convert, drop_converted, LONG_MS},
+	{"send", send_out, stop_work, LONG_MS},
+	{"sync", sync_target, stop_work, LONG_MS},
 	{"place", place_target, NULL},
 };
 
@@ -392,7 +291,7 @@ static void export_done(void *ctx, const struct err *err)
 	struct job *job = TAKE_PTR(export->job);
 	json_t *json = err ? NULL : result(export);
 
-	let_go(export);
+	export_let_go(export);
 	if (export->disks)
 		DL_DELETE(export->disks->exports, export);
 	/* who hears of the end finds nothing of it any more */
@@ -444,31 +343,6 @@ static int check(const struct disks_export *wanted, struct err *err)
 	return 0;
 }
 
-static int begin_work(struct export *export, const struct disks_export *wanted, struct err *err)
-{
-	const struct desktop_work work = {.what = "it is being exported", .data = export};
-	struct desktop *desktop = desktops_find(export->disks->env.desktops, wanted->desktop, err);
-
-	if (!desktop || desktop_work_begin(desktop, &work, err) < 0)
-		return -1;
-	memcpy(export->desktop_id, desktop_row(desktop)->id, sizeof(export->desktop_id));
-	snprintf(export->name, sizeof(export->name), "%s", desktop_row(desktop)->name);
-	export->works = true;
-	return 0;
-}
-
-static int open_source(struct export *export, const struct disks_export *wanted, struct err *err)
-{
-	if (wanted->desktop)
-		return begin_work(export, wanted, err);
-	const struct db_image *row = images_find(export->images, wanted->image, err);
-
-	if (!row || images_open(export->images, row, export->layers, &export->n_layers, err) < 0)
-		return -1;
-	snprintf(export->name, sizeof(export->name), "%s", row->name);
-	return 0;
-}
-
 int disks_export(struct disks *disks, const struct disks_export *wanted,
 		 struct export_target *target, const char **ret_job_id, struct err *err)
 {
@@ -494,10 +368,10 @@ int disks_export(struct disks *disks, const struct disks_export *wanted,
 	images_hold(export->images);
 	str_random_hex(random, 8);
 	snprintf(export->tmp_file, sizeof(export->tmp_file), "export-%s", random);
-	if (check(wanted, err) < 0 || open_source(export, wanted, err) < 0 ||
+	if (check(wanted, err) < 0 || export_open_source(export, wanted, err) < 0 ||
 	    job_start(disks->env.jobs, "image.export", export->name, "bytes", cancel, export,
 		      &export->job, err) < 0) {
-		let_go(export);
+		export_let_go(export);
 		export_free(export);
 		return -1;
 	}

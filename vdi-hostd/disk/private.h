@@ -126,7 +126,7 @@ void takes_free(struct disks *disks);
 
 void reverts_free(struct disks *disks);
 
-/* ---- export.c, backup.c, backups.c, restore.c: the end of the daemon, and its start ---- */
+/* ---- export.c, backup.c, backups.c, restore.c, capture.c: the end of the daemon, and its start ---- */
 
 void backups_free(struct disks *disks);
 void verifies_free(struct disks *disks);
