@@ -15,7 +15,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 # plan: (source file, name of its table)
 PLANS = {
     "image-import": ("vdi-hostd/image/import.c", "import_plan"),
-    "iso-import": ("vdi-hostd/image/iso.c", "import_plan"),
+    "iso-import": ("vdi-hostd/image/iso_import.c", "import_plan"),
     "desktop-cdrom": ("vdi-hostd/desktop/cdrom.c", "cdrom_plan"),
     "image-export": ("vdi-hostd/disk/export.c", "export_plan"),
     "desktop-recompose": ("vdi-hostd/disk/recompose.c", "recompose_plan"),

@@ -94,7 +94,7 @@ extern const struct api_method api_rpc_methods[], api_host_methods[], api_event_
 	api_reservation_methods[], api_desktop_methods[], api_snapshot_methods[],
 	api_forward_methods[], api_nic_methods[], api_iso_methods[], api_export_methods[],
 	api_quota_methods[], api_recompose_methods[], api_store_methods[], api_backup_methods[],
-	api_capture_methods[];
+	api_capture_methods[], api_cdrom_methods[], api_screen_methods[];
 
 /** api_tables - all of them; ends with NULL */
 extern const struct api_method *const api_tables[];

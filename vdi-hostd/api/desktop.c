@@ -1,17 +1,13 @@
-#include <sodium.h>
+#include "vdi-hostd/api/desktop.h"
+
 #include <string.h>
 
-#include "base/mem.h"
-#include "vdi-hostd/api/api.h"
 #include "vdi-hostd/api/private.h"
 #include "vdi-hostd/broker/broker.h"
-#include "vdi-hostd/desktop/cdrom.h"
-#include "vdi-hostd/desktop/desktop.h"
 
-#define GIB         (1LL << 30)
-#define CONSOLE_MAX (256 << 10)
+#define GIB (1LL << 30)
 
-static const struct json_field desktop_fields[] = {
+const struct json_field api_desktop_fields[] = {
 	{"id", JSON_FIELD_STRING, .doc = "UUID"},
 	{"name", JSON_FIELD_NAME, .doc = "unique among desktops"},
 	{"state", JSON_FIELD_ENUM, .values = desktop_state_names, .doc = "what it is doing"},
@@ -53,19 +49,15 @@ static const struct json_field desktop_fields[] = {
 	{0},
 };
 
-#define DESKTOP_FIELD(params)                                                                      \
-	{                                                                                          \
-		"desktop", JSON_FIELD_REF, JSON_FIELD_REQUIRED, offsetof(struct params, desktop),  \
-			.doc = "name or id"                                                        \
-	}
+const struct json_field api_desktop_ref_fields[] = {API_DESKTOP_FIELD(api_desktop_ref), {0}};
 
-static struct desktop *find(struct api_call *call, const char *ref, struct err *err)
+struct desktop *api_desktop_find(struct api_call *call, const char *ref, struct err *err)
 {
 	return desktops_find(api_call_host(call)->desktops, ref, err);
 }
 
 /* The end of an operation whose answer is the desktop as it is then. */
-static void answer_desktop(void *data, struct desktop *desktop, const struct err *err)
+void api_answer_desktop(void *data, struct desktop *desktop, const struct err *err)
 {
 	struct api_call *call = data;
 	if (err)
@@ -121,9 +113,9 @@ static const struct json_field create_fields[] = {
 static void start_created(void *data, struct desktop *desktop, const struct err *err)
 {
 	if (err)
-		answer_desktop(data, NULL, err);
+		api_answer_desktop(data, NULL, err);
 	else
-		desktop_start(desktop, 0, answer_desktop, data);
+		desktop_start(desktop, 0, api_answer_desktop, data);
 }
 
 static struct api_token desktop_create(struct api_call *call, const void *data)
@@ -153,7 +145,7 @@ static struct api_token desktop_create(struct api_call *call, const void *data)
 	};
 	struct api_token token = api_pending(call);
 	desktops_create(api_call_host(call)->desktops, &create,
-			params->start ? start_created : answer_desktop, call);
+			params->start ? start_created : api_answer_desktop, call);
 	return token;
 }
 
@@ -171,17 +163,11 @@ static struct api_token desktop_list(struct api_call *call, const void *data)
 	return api_reply(call, items);
 }
 
-struct ref_params {
-	const char *desktop;
-};
-
-static const struct json_field ref_fields[] = {DESKTOP_FIELD(ref_params), {0}};
-
 static struct api_token desktop_get(struct api_call *call, const void *data)
 {
-	const struct ref_params *params = data;
+	const struct api_desktop_ref *params = data;
 	struct err err;
-	struct desktop *desktop = find(call, params->desktop, &err);
+	struct desktop *desktop = api_desktop_find(call, params->desktop, &err);
 	return desktop ? api_reply(call, desktop_to_json(desktop)) : api_fail(call, &err);
 }
 
@@ -195,7 +181,7 @@ struct update_params {
 };
 
 static const struct json_field update_fields[] = {
-	DESKTOP_FIELD(update_params),
+	API_DESKTOP_FIELD(update_params),
 	{"name", JSON_FIELD_NAME, 0, offsetof(struct update_params, name), .doc = "a new name"},
 	{"owner", JSON_FIELD_NAME, 0, offsetof(struct update_params, owner), .doc = "whose it is"},
 	{"memory_mib", JSON_FIELD_INT, 0, offsetof(struct update_params, memory_mib), 64, 4LL << 20,
@@ -222,7 +208,7 @@ static struct api_token desktop_update_method(struct api_call *call, const void 
 	const struct update_params *params = data;
 	json_t *given = api_call_params(call);
 	struct err err;
-	struct desktop *desktop = find(call, params->desktop, &err);
+	struct desktop *desktop = api_desktop_find(call, params->desktop, &err);
 	if (!desktop)
 		return api_fail(call, &err);
 	const struct desktop_update update = {
@@ -242,7 +228,7 @@ static struct api_token desktop_update_method(struct api_call *call, const void 
 	const int64_t bytes[DB_DISKS] = {[DB_DISK_SYSTEM] = params->disk_gib * GIB,
 					 [DB_DISK_DATA] = params->data_disk_gib * GIB};
 	struct api_token token = api_pending(call);
-	desktop_grow(desktop, bytes, answer_desktop, call);
+	desktop_grow(desktop, bytes, api_answer_desktop, call);
 	return token;
 }
 
@@ -254,7 +240,7 @@ struct start_params {
 };
 
 static const struct json_field start_fields[] = {
-	DESKTOP_FIELD(start_params),
+	API_DESKTOP_FIELD(start_params),
 	{"timeout_s", JSON_FIELD_INT, 0, offsetof(struct start_params, timeout_s), 1, 3600, 0,
 	 .doc = "how long it may take; without it as configured"},
 	{0},
@@ -264,11 +250,11 @@ static struct api_token desktop_start_method(struct api_call *call, const void *
 {
 	const struct start_params *params = data;
 	struct err err;
-	struct desktop *desktop = find(call, params->desktop, &err);
+	struct desktop *desktop = api_desktop_find(call, params->desktop, &err);
 	if (!desktop)
 		return api_fail(call, &err);
 	struct api_token token = api_pending(call);
-	desktop_start(desktop, params->timeout_s, answer_desktop, call);
+	desktop_start(desktop, params->timeout_s, api_answer_desktop, call);
 	return token;
 }
 
@@ -281,7 +267,7 @@ struct stop_params {
 };
 
 static const struct json_field stop_fields[] = {
-	DESKTOP_FIELD(stop_params),
+	API_DESKTOP_FIELD(stop_params),
 	{"mode", JSON_FIELD_ENUM, 0, offsetof(struct stop_params, mode), .values = stop_modes,
 	 .doc = "graceful presses the power button and switches off once the time is over; force "
 		"switches off"},
@@ -294,24 +280,24 @@ static struct api_token desktop_stop_method(struct api_call *call, const void *d
 {
 	const struct stop_params *params = data;
 	struct err err;
-	struct desktop *desktop = find(call, params->desktop, &err);
+	struct desktop *desktop = api_desktop_find(call, params->desktop, &err);
 	if (!desktop)
 		return api_fail(call, &err);
 	struct api_token token = api_pending(call);
-	desktop_stop(desktop, params->mode == 1, params->timeout_s, answer_desktop, call);
+	desktop_stop(desktop, params->mode == 1, params->timeout_s, api_answer_desktop, call);
 	return token;
 }
 
 /* methods that take the desktop alone and answer it */
-static struct api_token do_plainly(struct api_call *call, const struct ref_params *params,
+static struct api_token do_plainly(struct api_call *call, const struct api_desktop_ref *params,
 				   void (*operation)(struct desktop *, desktop_cb, void *))
 {
 	struct err err;
-	struct desktop *desktop = find(call, params->desktop, &err);
+	struct desktop *desktop = api_desktop_find(call, params->desktop, &err);
 	if (!desktop)
 		return api_fail(call, &err);
 	struct api_token token = api_pending(call);
-	operation(desktop, answer_desktop, call);
+	operation(desktop, api_answer_desktop, call);
 	return token;
 }
 
@@ -336,7 +322,7 @@ struct delete_params {
 };
 
 static const struct json_field delete_fields[] = {
-	DESKTOP_FIELD(delete_params),
+	API_DESKTOP_FIELD(delete_params),
 	{"force", JSON_FIELD_BOOL, 0, offsetof(struct delete_params, force),
 	 .doc = "switch it off first where it runs"},
 	{0},
@@ -346,160 +332,12 @@ static struct api_token desktop_delete_method(struct api_call *call, const void 
 {
 	const struct delete_params *params = data;
 	struct err err;
-	struct desktop *desktop = find(call, params->desktop, &err);
+	struct desktop *desktop = api_desktop_find(call, params->desktop, &err);
 	if (!desktop)
 		return api_fail(call, &err);
 	struct api_token token = api_pending(call);
-	desktop_delete(desktop, params->force, answer_desktop, call);
+	desktop_delete(desktop, params->force, api_answer_desktop, call);
 	return token;
-}
-
-/* desktop.cdrom.insert, eject */
-
-struct cdrom_params {
-	const char *desktop, *iso;
-	bool force;
-};
-
-#define FORCE_TRAY                                                                                 \
-	{                                                                                          \
-		"force", JSON_FIELD_BOOL, 0, offsetof(struct cdrom_params, force),                 \
-			.doc = "also where the guest has locked the tray and does not let go"      \
-	}
-
-static const struct json_field insert_fields[] = {
-	DESKTOP_FIELD(cdrom_params),
-	{"iso", JSON_FIELD_REF, JSON_FIELD_REQUIRED, offsetof(struct cdrom_params, iso),
-	 .doc = "name or id"},
-	FORCE_TRAY,
-	{0},
-};
-
-static const struct json_field eject_fields[] = {DESKTOP_FIELD(cdrom_params), FORCE_TRAY, {0}};
-
-static struct api_token cdrom_insert(struct api_call *call, const void *data)
-{
-	const struct cdrom_params *params = data;
-	struct err err;
-	struct desktop *desktop = find(call, params->desktop, &err);
-	if (!desktop)
-		return api_fail(call, &err);
-	struct api_token token = api_pending(call);
-	desktop_cdrom_insert(desktop, params->iso, params->force, answer_desktop, call);
-	return token;
-}
-
-static struct api_token cdrom_eject(struct api_call *call, const void *data)
-{
-	const struct cdrom_params *params = data;
-	struct err err;
-	struct desktop *desktop = find(call, params->desktop, &err);
-	if (!desktop)
-		return api_fail(call, &err);
-	struct api_token token = api_pending(call);
-	desktop_cdrom_eject(desktop, params->force, answer_desktop, call);
-	return token;
-}
-
-/* desktop.screenshot, console.log, stats */
-
-static const struct json_field screenshot_result[] = {
-	{"png", JSON_FIELD_STRING, .doc = "the picture, base64 (RFC 4648)"},
-	{"width", JSON_FIELD_INT, .doc = "pixels"},
-	{"height", JSON_FIELD_INT, .doc = "pixels"},
-	{0},
-};
-
-static void answer_screenshot(void *data, const unsigned char *png, size_t len, int width,
-			      int height, const struct err *err)
-{
-	struct api_call *call = data;
-	if (err) {
-		api_fail(call, err);
-		return;
-	}
-	size_t size = sodium_base64_encoded_len(len, sodium_base64_VARIANT_ORIGINAL);
-	_cleanup_free_ char *text = mem_calloc(size, 1);
-	sodium_bin2base64(text, size, png, len, sodium_base64_VARIANT_ORIGINAL);
-	api_reply(call,
-		  json_pack("{s:s, s:i, s:i}", "png", text, "width", width, "height", height));
-}
-
-static struct api_token desktop_screenshot_method(struct api_call *call, const void *data)
-{
-	const struct ref_params *params = data;
-	struct err err;
-	struct desktop *desktop = find(call, params->desktop, &err);
-	if (!desktop)
-		return api_fail(call, &err);
-	struct api_token token = api_pending(call);
-	desktop_screenshot(desktop, answer_screenshot, call);
-	return token;
-}
-
-struct console_params {
-	const char *desktop;
-	int64_t max_bytes;
-};
-
-static const struct json_field console_fields[] = {
-	DESKTOP_FIELD(console_params),
-	{"max_bytes", JSON_FIELD_INT, 0, offsetof(struct console_params, max_bytes), 1, CONSOLE_MAX,
-	 64 << 10, .doc = "at most this much, from the end"},
-	{0},
-};
-
-static const struct json_field console_result[] = {
-	{"text", JSON_FIELD_STRING, .doc = "what is no UTF-8 stands as '?'"},
-	{0},
-};
-
-/* A guest may print anything; JSON takes UTF-8 only, and jansson refuses NUL in json_string(). */
-static json_t *text_to_json(char *text, size_t len)
-{
-	json_t *ret = json_stringn(text, len);
-	if (ret && !memchr(text, '\0', len))
-		return ret;
-	json_decref(ret);
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)text[i] >= 0x80 || text[i] == '\0')
-			text[i] = '?';
-	return json_stringn(text, len);
-}
-
-static struct api_token desktop_console_log_method(struct api_call *call, const void *data)
-{
-	const struct console_params *params = data;
-	struct err err;
-	_cleanup_free_ char *text = NULL;
-	size_t len;
-	struct desktop *desktop = find(call, params->desktop, &err);
-	if (!desktop ||
-	    desktop_console_log(desktop, (size_t)params->max_bytes, &text, &len, &err) < 0)
-		return api_fail(call, &err);
-	return api_reply(call, json_pack("{s:o}", "text", text_to_json(text, len)));
-}
-
-static const struct json_field stats_result[] = {
-	{"name", JSON_FIELD_NAME, .doc = "whose figures these are"},
-	{"state", JSON_FIELD_ENUM, .values = desktop_state_names, .doc = "as desktop.get"},
-	{"cpu_ms", JSON_FIELD_INT, .doc = "processor time that its QEMU took since it started"},
-	{"memory_bytes", JSON_FIELD_INT, .doc = "memory of the host that its QEMU holds now"},
-	{"memory_mib", JSON_FIELD_INT, .doc = "memory of the guest"},
-	{"disk_bytes", JSON_FIELD_INT, .doc = "virtual size of the system disk"},
-	{"disk_allocated_bytes", JSON_FIELD_INT,
-	 .doc = "what its disks take in the store, without what they share"},
-	{"uptime_s", JSON_FIELD_INT, .doc = "since it was started; 0 while stopped"},
-	{0},
-};
-
-static struct api_token desktop_stats_method(struct api_call *call, const void *data)
-{
-	const struct ref_params *params = data;
-	struct err err;
-	struct desktop *desktop = find(call, params->desktop, &err);
-	json_t *stats = desktop ? desktop_stats(desktop, &err) : NULL;
-	return stats ? api_reply(call, stats) : api_fail(call, &err);
 }
 
 /* desktop.connect */
@@ -512,7 +350,7 @@ struct connect_params {
 };
 
 static const struct json_field connect_fields[] = {
-	DESKTOP_FIELD(connect_params),
+	API_DESKTOP_FIELD(connect_params),
 	{"protocol", JSON_FIELD_ENUM, 0, offsetof(struct connect_params, protocol),
 	 .values = protocols, .doc = "rdp is not there yet"},
 	{"user", JSON_FIELD_NAME, 0, offsetof(struct connect_params, user),
@@ -551,7 +389,7 @@ static struct api_token desktop_connect_method(struct api_call *call, const void
 			"this version offers screens over spice only; ask with protocol spice");
 		return api_fail(call, &err);
 	}
-	struct desktop *desktop = find(call, params->desktop, &err);
+	struct desktop *desktop = api_desktop_find(call, params->desktop, &err);
 	if (!desktop)
 		return api_fail(call, &err);
 	struct api_token token = api_pending(call);
@@ -563,40 +401,30 @@ static struct api_token desktop_connect_method(struct api_call *call, const void
 
 const struct api_method api_desktop_methods[] = {
 	{"desktop.create", API_ROLE_ADMIN, CHANGES, create_fields, sizeof(struct create_params),
-	 desktop_fields, desktop_create, "Make a desktop: a linked clone of an image."},
-	{"desktop.list", API_ROLE_OPERATOR, API_LIST, NULL, 0, desktop_fields, desktop_list,
+	 api_desktop_fields, desktop_create, "Make a desktop: a linked clone of an image."},
+	{"desktop.list", API_ROLE_OPERATOR, API_LIST, NULL, 0, api_desktop_fields, desktop_list,
 	 "List the desktops."},
-	{"desktop.get", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
-	 desktop_fields, desktop_get, "Show one desktop."},
+	{"desktop.get", API_ROLE_OPERATOR, API_NAMED, api_desktop_ref_fields,
+	 sizeof(struct api_desktop_ref), api_desktop_fields, desktop_get, "Show one desktop."},
 	{"desktop.update", API_ROLE_ADMIN, CHANGES, update_fields, sizeof(struct update_params),
-	 desktop_fields, desktop_update_method, "Change a desktop; what is left out stays."},
+	 api_desktop_fields, desktop_update_method, "Change a desktop; what is left out stays."},
 	{"desktop.start", API_ROLE_OPERATOR, CHANGES, start_fields, sizeof(struct start_params),
-	 desktop_fields, desktop_start_method, "Start a desktop; answers when it runs."},
+	 api_desktop_fields, desktop_start_method, "Start a desktop; answers when it runs."},
 	{"desktop.stop", API_ROLE_OPERATOR, CHANGES, stop_fields, sizeof(struct stop_params),
-	 desktop_fields, desktop_stop_method, "Stop a desktop; answers when it is off."},
-	{"desktop.reset", API_ROLE_OPERATOR, CHANGES, ref_fields, sizeof(struct ref_params),
-	 desktop_fields, desktop_reset_method, "Press a desktop's reset button."},
-	{"desktop.pause", API_ROLE_OPERATOR, CHANGES, ref_fields, sizeof(struct ref_params),
-	 desktop_fields, desktop_pause_method, "Halt a desktop's processors."},
-	{"desktop.resume", API_ROLE_OPERATOR, CHANGES, ref_fields, sizeof(struct ref_params),
-	 desktop_fields, desktop_resume_method, "Let a paused desktop go on."},
+	 api_desktop_fields, desktop_stop_method, "Stop a desktop; answers when it is off."},
+	{"desktop.reset", API_ROLE_OPERATOR, CHANGES, api_desktop_ref_fields,
+	 sizeof(struct api_desktop_ref), api_desktop_fields, desktop_reset_method,
+	 "Press a desktop's reset button."},
+	{"desktop.pause", API_ROLE_OPERATOR, CHANGES, api_desktop_ref_fields,
+	 sizeof(struct api_desktop_ref), api_desktop_fields, desktop_pause_method,
+	 "Halt a desktop's processors."},
+	{"desktop.resume", API_ROLE_OPERATOR, CHANGES, api_desktop_ref_fields,
+	 sizeof(struct api_desktop_ref), api_desktop_fields, desktop_resume_method,
+	 "Let a paused desktop go on."},
 	{"desktop.delete", API_ROLE_ADMIN, CHANGES, delete_fields, sizeof(struct delete_params),
 	 NULL, desktop_delete_method, "Delete a desktop with its disk."},
-	{"desktop.cdrom.insert", API_ROLE_OPERATOR, CHANGES, insert_fields,
-	 sizeof(struct cdrom_params), desktop_fields, cdrom_insert,
-	 "Put a disc of the ISO library into a desktop's CD drive."},
-	{"desktop.cdrom.eject", API_ROLE_OPERATOR, CHANGES, eject_fields,
-	 sizeof(struct cdrom_params), desktop_fields, cdrom_eject,
-	 "Take the disc out of a desktop's CD drive."},
 	{"desktop.connect", API_ROLE_OPERATOR, API_MUTATES | API_NAMED, connect_fields,
 	 sizeof(struct connect_params), connect_result, desktop_connect_method,
 	 "Open the way to a desktop's screen, starting it where it must."},
-	{"desktop.screenshot", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
-	 screenshot_result, desktop_screenshot_method, "Picture a desktop's screen."},
-	{"desktop.console.log", API_ROLE_OPERATOR, API_NAMED, console_fields,
-	 sizeof(struct console_params), console_result, desktop_console_log_method,
-	 "Show the end of what a desktop's serial console printed."},
-	{"desktop.stats", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
-	 stats_result, desktop_stats_method, "Show what a desktop uses."},
 	{0},
 };

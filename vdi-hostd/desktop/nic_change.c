@@ -6,24 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "vdi-hostd/desktop/private.h"
-
-#define UNPLUG_MS 20000 /* what a guest gets for letting go of a NIC */
-
-/*
- * struct nic_change - one under way
- * @row, @old: as it shall be, and as it was (no MAC: not there)
- * @asked: the privileged half has not answered yet; an undo waits for that
- * @first_err: of commands that were sent one after the other
- */
-struct nic_change {
-	struct desktop *desktop;
-	struct db_nic row, old;
-	int tap_fd;
-	bool asked, unplugging;
-	struct err first_err;
-	void (*undo)(struct plan *plan, void *ctx);
-};
+#include "vdi-hostd/desktop/nic_change.h"
 
 static void write_row(struct plan *plan, void *ctx);
 static void restore_row(struct plan *plan, void *ctx);
@@ -31,24 +14,20 @@ static void publish(struct plan *plan, void *ctx);
 static void publish_again(struct plan *plan, void *ctx);
 static void make_tap(struct plan *plan, void *ctx);
 static void drop_tap(struct plan *plan, void *ctx);
-static void plug(struct plan *plan, void *ctx);
-static void unplug_again(struct plan *plan, void *ctx);
-static void unplug(struct plan *plan, void *ctx);
 static void delete_row(struct plan *plan, void *ctx);
 static void attach(struct plan *plan, void *ctx);
 static void attach_old(struct plan *plan, void *ctx);
-static void set_cable(struct plan *plan, void *ctx);
 
 static const struct plan_step add_plan[] = {
 	{"row", write_row, restore_row},
 	{"address", publish, publish_again},
 	{"tap", make_tap, drop_tap},
-	{"device", plug, unplug_again},
+	{"device", nic_plug, nic_unplug_again},
 };
 
 /* No way back: a row that is still there brings its NIC back. */
 static const struct plan_step remove_plan[] = {
-	{"device", unplug, NULL, UNPLUG_MS + 5000},
+	{"device", nic_unplug, NULL, NIC_UNPLUG_MS + 5000},
 	{"row", delete_row, NULL},
 	{"address", publish, NULL},
 };
@@ -57,7 +36,7 @@ static const struct plan_step update_plan[] = {
 	{"row", write_row, restore_row},
 	{"address", publish, publish_again},
 	{"attach", attach, attach_old},
-	{"cable", set_cable, NULL},
+	{"cable", nic_set_cable, NULL},
 };
 
 /* ---- rows and addresses ---- */
@@ -237,182 +216,6 @@ static void attach_old(struct plan *plan, void *ctx)
 	if (desktop_has_guest(change->desktop))
 		desktop_taps_attach(change->desktop);
 	plan_undone(plan);
-}
-
-/* ---- QEMU ---- */
-
-/* a monitor that is closed tells desktop_nic_gone() */
-static void note(void *data, json_t *result, const struct err *err)
-{
-	struct nic_change *change = data;
-	if (err && err->code != ERR_CANCELLED && !change->first_err.code)
-		change->first_err = *err;
-}
-
-static void last(void *data, json_t *result, const struct err *err)
-{
-	struct nic_change *change = data;
-	struct plan *plan = change->desktop->plan;
-	if (err && err->code == ERR_CANCELLED)
-		return;
-	note(data, result, err);
-	if (!plan_is_undoing(plan))
-		plan_end_step(plan, change->first_err.code ? -1 : 0, &change->first_err);
-}
-
-static struct qmp *monitor(struct nic_change *change, struct plan *plan)
-{
-	struct err err;
-	if (!change->desktop->qmp) {
-		err_set(&err, ERR_UNAVAILABLE,
-			"QEMU's monitor does not answer; try again, or stop desktop '%s' with force",
-			change->desktop->row.name);
-		plan_fail(plan, &err);
-	}
-	return change->desktop->qmp;
-}
-
-static json_t *named(const char *key, const char *prefix, int64_t number)
-{
-	char name[32];
-	snprintf(name, sizeof(name), "%s%d", prefix, (int)number);
-	return json_pack("{s:s}", key, name);
-}
-
-static void set_name(json_t *object, const char *key, const char *prefix, int64_t number)
-{
-	char name[32];
-	snprintf(name, sizeof(name), "%s%d", prefix, (int)number);
-	json_object_set_new(object, key, json_string(name));
-}
-
-static void plug(struct plan *plan, void *ctx)
-{
-	struct nic_change *change = ctx;
-	const struct db_nic *row = &change->row;
-	const struct nic nic = {.row = *row};
-	const struct db_network *network = desktop_nic_network(change->desktop, &nic);
-	if (!desktop_has_guest(change->desktop)) {
-		plan_next(plan);
-		return;
-	}
-	struct qmp *qmp = monitor(change, plan);
-	if (!qmp)
-		return;
-	json_t *netdev = named("id", "net", row->number);
-	json_t *device = named("id", "nic", row->number);
-	json_object_set_new(netdev, "type", json_string(change->tap_fd >= 0 ? "tap" : "user"));
-	if (change->tap_fd >= 0) {
-		qmp_execute_fd(qmp, "getfd", named("fdname", "tap", row->number), change->tap_fd, 0,
-			       note, change);
-		set_name(netdev, "fd", "tap", row->number);
-	}
-	qmp_execute(qmp, "netdev_add", netdev, 0, note, change);
-	json_object_set_new(device, "driver", json_string("virtio-net-pci"));
-	json_object_set_new(device, "mac", json_string(row->mac));
-	json_object_set_new(device, "romfile", json_string(""));
-	set_name(device, "netdev", "net", row->number);
-	set_name(device, "bus", "nicbus", row->number);
-	if (network && network->mtu)
-		json_object_set_new(device, "host_mtu", json_integer(network->mtu));
-	qmp_execute(qmp, "device_add", device, 0, row->link_up ? last : note, change);
-	if (row->link_up)
-		return;
-	json_t *link = named("name", "nic", row->number);
-	json_object_set_new(link, "up", json_false());
-	qmp_execute(qmp, "set_link", link, 0, last, change);
-}
-
-/* The device is the last thing that is made: if it is there, nothing is undone. */
-static void unplug_again(struct plan *plan, void *ctx)
-{
-	struct nic_change *change = ctx;
-	if (change->desktop->qmp) {
-		qmp_execute(change->desktop->qmp, "netdev_del",
-			    named("id", "net", change->row.number), 0, NULL, NULL);
-		qmp_execute(change->desktop->qmp, "closefd",
-			    named("fdname", "tap", change->row.number), 0, NULL, NULL);
-	}
-	plan_undone(plan);
-}
-
-static void too_slow(uv_timer_t *timer)
-{
-	struct desktop *desktop = timer->data;
-	struct nic_change *change = desktop->nic_change;
-	struct err err;
-	desktop_retry_stop(desktop);
-	change->unplugging = false;
-	err_set(&err, ERR_TIMEOUT,
-		"the guest of desktop '%s' did not let go of NIC %d; try again when it has booted, "
-		"or stop it first",
-		desktop->row.name, (int)change->old.number);
-	plan_fail(desktop->plan, &err);
-}
-
-static void on_asked(void *data, json_t *result, const struct err *err)
-{
-	struct nic_change *change = data;
-	if (!err || err->code == ERR_CANCELLED || !change->unplugging)
-		return; /* DEVICE_DELETED follows */
-	change->unplugging = false;
-	desktop_retry_stop(change->desktop);
-	plan_fail(change->desktop->plan, err);
-}
-
-static void unplug(struct plan *plan, void *ctx)
-{
-	struct nic_change *change = ctx;
-	if (!desktop_has_guest(change->desktop)) {
-		plan_next(plan);
-		return;
-	}
-	struct qmp *qmp = monitor(change, plan);
-	if (!qmp)
-		return;
-	change->unplugging = true;
-	desktop_retry_after(change->desktop, UNPLUG_MS, too_slow);
-	qmp_execute(qmp, "device_del", named("id", "nic", change->old.number), 0, on_asked, change);
-}
-
-void desktop_nic_event(struct desktop *desktop, const char *name, json_t *data)
-{
-	struct nic_change *change = desktop->nic_change;
-	const char *device = json_string_value(json_object_get(data, "device"));
-	char awaited[32];
-	if (!change || !change->unplugging || strcmp(name, "DEVICE_DELETED") != 0 || !device)
-		return;
-	snprintf(awaited, sizeof(awaited), "nic%d", (int)change->old.number);
-	if (strcmp(device, awaited) != 0)
-		return;
-	const struct nic nic = {.row = change->old};
-	change->unplugging = false;
-	desktop_retry_stop(desktop);
-	/* the tap ends with its last descriptor, which is QEMU's */
-	qmp_execute(desktop->qmp, "netdev_del", named("id", "net", change->old.number), 0, NULL,
-		    NULL);
-	desktop_tap_forget(desktop, &nic);
-	plan_next(desktop->plan);
-}
-
-/* A guest asks for an address again when its cable comes back: so it does on a new network. */
-static void set_cable(struct plan *plan, void *ctx)
-{
-	struct nic_change *change = ctx;
-	bool moved = strcmp(change->row.network_id, change->old.network_id) != 0;
-	if (!desktop_has_guest(change->desktop) ||
-	    (!moved && change->row.link_up == change->old.link_up)) {
-		plan_next(plan);
-		return;
-	}
-	struct qmp *qmp = monitor(change, plan);
-	if (!qmp)
-		return;
-	json_t *down = named("name", "nic", change->row.number), *up = json_deep_copy(down);
-	json_object_set_new(down, "up", json_false());
-	json_object_set_new(up, "up", json_boolean(change->row.link_up));
-	qmp_execute(qmp, "set_link", down, 0, note, change);
-	qmp_execute(qmp, "set_link", up, 0, last, change);
 }
 
 /* ---- the whole ---- */

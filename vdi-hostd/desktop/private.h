@@ -155,11 +155,13 @@ int desktop_nic_new(struct desktop *desktop, const struct desktop_nic_wish *wish
 int desktop_nic_changed(struct desktop *desktop, const struct desktop_nic_wish *wish,
 			struct db_nic *row, struct err *err) warn_unused;
 
+/* nic_plug.c */
+/** desktop_nic_event() - a QMP event that may be awaited */
+void desktop_nic_event(struct desktop *desktop, const char *name, json_t *data);
+
 /* nic_change.c: NICs that come, go and change while the guest runs */
 /** desktop_nics_settle() - after adopting it: what a crash left half plugged in is plugged in */
 void desktop_nics_settle(struct desktop *desktop);
-/** desktop_nic_event() - a QMP event that may be awaited */
-void desktop_nic_event(struct desktop *desktop, const char *name, json_t *data);
 /** desktop_nic_gone() - its QEMU, or the monitor of it, is gone */
 void desktop_nic_gone(struct desktop *desktop, const struct err *err);
 /** desktop_nic_drop() - the desktop goes, or the daemon: forget what is under way */
