@@ -84,6 +84,32 @@ static struct api_token desktop_console_log_method(struct api_call *call, const 
 	return api_reply(call, json_pack("{s:o}", "text", text_to_json(text, len)));
 }
 
+static const struct json_field nic_drops_fields[] = {
+	{"mac", JSON_FIELD_INT, .doc = "another's MAC as the sender"},
+	{"vlan", JSON_FIELD_INT, .doc = "a VLAN tag"},
+	{"ethertype", JSON_FIELD_INT, .doc = "neither IPv4 nor IPv6 nor ARP"},
+	{"arp", JSON_FIELD_INT, .doc = "another's MAC or address in ARP"},
+	{"ipv4", JSON_FIELD_INT, .doc = "another's IPv4 address as the sender"},
+	{"ipv6", JSON_FIELD_INT, .doc = "another's IPv6 address as the sender"},
+	{"dhcp", JSON_FIELD_INT, .doc = "a DHCP server's answer"},
+	{"ra", JSON_FIELD_INT, .doc = "a router's advertisement or redirect"},
+	{"nd", JSON_FIELD_INT, .doc = "another's MAC or address in neighbour discovery"},
+	{"group_out", JSON_FIELD_INT, .doc = "from the guest, by a firewall group"},
+	{"group_in", JSON_FIELD_INT, .doc = "to the guest, by a firewall group"},
+	{0},
+};
+
+static const struct json_field nic_stats_fields[] = {
+	{"nic", JSON_FIELD_INT, .doc = "its number"},
+	{"from_guest_bytes", JSON_FIELD_INT, .doc = "what the guest sent, dropped or not"},
+	{"from_guest_packets", JSON_FIELD_INT, .doc = "what the guest sent, dropped or not"},
+	{"to_guest_bytes", JSON_FIELD_INT, .doc = "what the guest was sent"},
+	{"to_guest_packets", JSON_FIELD_INT, .doc = "what the guest was sent"},
+	{"dropped_packets", JSON_FIELD_INT, .doc = "what was not let through"},
+	{"drops", JSON_FIELD_OBJECT, .fields = nic_drops_fields, .doc = "these packets by reason"},
+	{0},
+};
+
 static const struct json_field stats_result[] = {
 	{"name", JSON_FIELD_NAME, .doc = "whose figures these are"},
 	{"state", JSON_FIELD_ENUM, .values = desktop_state_names, .doc = "as desktop.get"},
@@ -94,8 +120,27 @@ static const struct json_field stats_result[] = {
 	{"disk_allocated_bytes", JSON_FIELD_INT,
 	 .doc = "what its disks take in the store, without what they share"},
 	{"uptime_s", JSON_FIELD_INT, .doc = "since it was started; 0 while stopped"},
+	{"nics", JSON_FIELD_ARRAY, .fields = nic_stats_fields,
+	 .doc = "what passed through each NIC since it was plugged in"},
 	{0},
 };
+
+struct stats_call {
+	struct api_call *call;
+	json_t *stats;
+};
+
+static void on_nic_stats(void *data, json_t *nics, const struct err *err)
+{
+	_cleanup_free_ struct stats_call *wait = data;
+	if (err) {
+		json_decref(wait->stats);
+		api_fail(wait->call, err);
+		return;
+	}
+	json_object_set_new(wait->stats, "nics", nics);
+	api_reply(wait->call, wait->stats);
+}
 
 static struct api_token desktop_stats_method(struct api_call *call, const void *data)
 {
@@ -103,7 +148,13 @@ static struct api_token desktop_stats_method(struct api_call *call, const void *
 	struct err err;
 	struct desktop *desktop = api_desktop_find(call, params->desktop, &err);
 	json_t *stats = desktop ? desktop_stats(desktop, &err) : NULL;
-	return stats ? api_reply(call, stats) : api_fail(call, &err);
+	if (!stats)
+		return api_fail(call, &err);
+	struct api_token token = api_pending(call);
+	struct stats_call *wait = mem_new(struct stats_call);
+	*wait = (struct stats_call){call, stats};
+	desktop_nic_stats(desktop, on_nic_stats, wait);
+	return token;
 }
 
 const struct api_method api_screen_methods[] = {

@@ -186,6 +186,12 @@ void desktop_nic_remove(struct desktop *desktop, int64_t number, desktop_cb cb, 
 void desktop_nic_update(struct desktop *desktop, int64_t number,
 			const struct desktop_nic_wish *wish, desktop_cb cb, void *data);
 
+/** desktop_nic_stats_cb - @nics: an array, the callback's; NULL with an error */
+typedef void (*desktop_nic_stats_cb)(void *data, json_t *nics, const struct err *err);
+/** desktop_nic_stats() - what passed through each NIC since its guest was started, and what was
+ * dropped, by reason; zeros while there is no guest */
+void desktop_nic_stats(struct desktop *desktop, desktop_nic_stats_cb cb, void *data);
+
 /**
  * desktop_screenshot_cb - @png: @len bytes, borrowed
  */

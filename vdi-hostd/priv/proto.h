@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "netcfg/forward.h"
 #include "netcfg/group.h"
+#include "netcfg/link.h"
 #include "netcfg/nic.h"
 #include "netcfg/rate.h"
 #include "netcfg/uplink.h"
@@ -56,7 +57,7 @@ enum priv_verb {
 	PRIV_UPLINK_CONFIRM, /* slot: it stays; ERR_NOT_FOUND when it was put back by then */
 	PRIV_UPLINK_RELEASE, /* uplink: all as it was */
 	PRIV_WATCH,          /* nothing -> a pipe that says when others changed our tables */
-	PRIV_DROPS,          /* tap -> drops */
+	PRIV_DROPS,          /* tap -> traffic, drops */
 	PRIV_VERBS_END,
 };
 
@@ -236,6 +237,7 @@ struct priv_reply {
 	uint64_t start_time;
 	int32_t wait_status;
 	uint32_t missing; /* PRIV_MISSING_* */
+	struct netcfg_counters traffic;
 	struct netcfg_nic_drops drops;
 	uint32_t n_fds;
 };

@@ -179,7 +179,11 @@ int verb_drops(struct verbs *verbs, const struct priv_request *req, const int *f
 {
 	const struct link_name name = tap_name(req->u.tap.desktop, req->u.tap.nic);
 
-	if (network_need_netcfg(verbs, err) < 0)
+	struct netcfg_link link;
+
+	if (network_need_netcfg(verbs, err) < 0 ||
+	    netcfg_link_get(verbs->netcfg, name.text, &link, err) < 0)
 		return -1;
+	reply->traffic = link.counters;
 	return netcfg_nic_drops(verbs->netcfg, name.text, &reply->drops, err);
 }
