@@ -47,9 +47,10 @@ def block_of(text):
     return (text + b"\n").ljust(512, b"\0")
 
 
-def restored(daemon, result, name="eve"):
+def restored(daemon, result, name="eve", **params):
     """Restore, compare with the backup byte by byte, and see what a guest in it reads."""
-    job = daemon.call("backup.restore", backup=result["backup"], name=name, network="lan", wait=True)
+    job = daemon.call("backup.restore", backup=result["backup"], name=name, network="lan", wait=True,
+                      **params)
     desktop = job["result"]["desktop_id"]
     for disk in ("system", "data"):
         ours = daemon.state / "backups" / f"{result['backup']}-{disk}.qcow2"
@@ -252,6 +253,30 @@ def test_outlives_its_desktop(guest):
             guest.call("backup.restore", **{"backup": result["backup"], **params})
         assert error.value.kind == kind
     delete(guest, "ada2")
+    delete_backups(guest)
+
+
+def test_outlives_its_image(guest, guest_image):
+    """The version it was made from is gone: what the restored one counts as a clone of has to be said."""
+    guest.import_image(guest_image)
+    guest.create_desktop("fay", "lan", image="guest:2", start=True)
+    vdi.guest_wait(ip(guest, "fay"))
+    assert vdi.guest_do(ip(guest, "fay"), "write 1 kept", "sync") == ["ok", "ok"]
+    result = guest.call("desktop.backup", desktop="fay", wait=True)["result"]
+    delete(guest, "fay")
+    guest.call("image.delete", image="guest:2")
+    with pytest.raises(vdi.RpcError) as error:
+        guest.call("backup.restore", backup=result["backup"], name="eve")
+    assert error.value.kind == "invalid" and "is gone" in str(error.value)
+    assert guest.call("desktop.list")["items"] == []
+    desktop = restored(guest, result, image="guest:1")
+    assert (desktop["image"], desktop["image_version"]) == ("guest", 1)
+    assert vdi.guest_do(boot(guest), "read 1") == "kept"
+    # it is a clone in name only, and yet the version cannot go while it is there
+    with pytest.raises(vdi.RpcError) as error:
+        guest.call("image.delete", image="guest:1")
+    assert error.value.kind == "conflict" and "eve" in str(error.value)
+    delete(guest)
     delete_backups(guest)
 
 

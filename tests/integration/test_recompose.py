@@ -194,3 +194,27 @@ def test_what_is_refused(world):
         world.call("image.publish", image="guest:1")
     refuse(world, "conflict", "confirm", "desktop.update", desktop="bare", disposable=True)
     refuse(world, "conflict", "snapshots", "desktop.update", desktop="snap", disposable=True)
+
+
+def test_cancelled_midway(world):
+    """The desktop that is being moved is moved wholly, those before it stay moved, the rest is as before."""
+    names = ["ada", "bob", "eve"]
+    ip = {name: create(world, name) for name in names}
+    start(world, ip["ada"])
+    job = world.call("image.recompose", image="guest:2", desktops=names, stop=True)["job"]
+    vdi.wait_until(lambda: world.desktop("ada")["state"] != "running", 10, "the first to be stopped")
+    world.call("job.cancel", job=job)
+    ended = world.call("job.wait", job=job)
+    assert ended["state"] == "cancelled" and "after 1 of 3" in ended["error"], ended
+    first, *others = [world.desktop(name) for name in names]
+    assert (first["image_version"], first["previous_image"]) == (2, "guest:1")
+    vdi.guest_wait(ip["ada"])
+    assert vdi.guest_do(ip["ada"], "read 7") == "two"
+    assert [(one["image_version"], one["previous_image"], one["work"]) for one in others] == [
+        (1, None, None)] * 2
+    # a system and a data disk each, and the way back of the first
+    assert files(world) == 7
+    # the rest can be asked for again
+    items = recompose_all(world, image="guest:2", desktops=names[1:])
+    assert [items[name]["action"] for name in names[1:]] == ["recompose"] * 2
+    assert {world.desktop(name)["image_version"] for name in names} == {2}

@@ -119,8 +119,15 @@ def test_watermarks(disk, tmp_path):
         disk.fill(percent(low - 2))
         assert (level(), level()) == ("low", "low")
         daemon.call("desktop.start", desktop="ada")
-        daemon.call("desktop.stop", desktop="ada", mode="force")
         disk.fill(percent(critical - 2))
+        # memory takes as much room as a guest has of it
+        with pytest.raises(vdi.RpcError) as caught:
+            daemon.call("desktop.snapshot.create", desktop="ada", name="monday", memory=True)
+        assert caught.value.kind == "limit" and "image gc" in str(caught.value)
+        assert daemon.call("desktop.snapshot.list", desktop="ada")["items"] == []
+        assert (state_of(daemon), daemon.desktop("ada")["work"]) == ("running", None)
+        assert list((daemon.state / "states").iterdir()) == []
+        daemon.call("desktop.stop", desktop="ada", mode="force")
         with pytest.raises(vdi.RpcError) as caught:
             daemon.call("desktop.start", desktop="ada")
         assert caught.value.kind == "limit"

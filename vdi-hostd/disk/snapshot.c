@@ -228,6 +228,23 @@ static void on_work_gone(void *data, const struct err *err)
 {
 }
 
+static int check(struct disks *disks, struct desktop *desktop,
+		 const struct disks_snapshot *snapshot, char *ret_name, struct err *err)
+{
+	const struct db_desktop *row = desktop_row(desktop);
+
+	if (row->disposable)
+		return err_set(err, ERR_CONFLICT,
+			       "desktop '%s' is disposable: what is written to its system disk is "
+			       "thrown away, and so would be the snapshot",
+			       row->name);
+	/* it takes as much room as the guest has memory; disks take little before it writes */
+	if (snapshot->memory &&
+	    images_space_check(disks->env.images, "no memory can be kept", err) < 0)
+		return -1;
+	return choose_name(disks, row->id, snapshot->name, ret_name, err);
+}
+
 void disks_snapshot_create(struct disks *disks, struct desktop *desktop,
 			   const struct disks_snapshot *snapshot, disks_done_cb cb, void *data)
 {
@@ -235,15 +252,7 @@ void disks_snapshot_create(struct disks *disks, struct desktop *desktop,
 	struct err err;
 	_cleanup_free_ struct create *create = mem_new(struct create);
 
-	if (desktop_row(desktop)->disposable) {
-		err_set(&err, ERR_CONFLICT,
-			"desktop '%s' is disposable: what is written to its system disk is thrown "
-			"away, and so would be the snapshot",
-			desktop_row(desktop)->name);
-		cb(data, NULL, &err);
-		return;
-	}
-	if (choose_name(disks, desktop_row(desktop)->id, snapshot->name, row.name, &err) < 0) {
+	if (check(disks, desktop, snapshot, row.name, &err) < 0) {
 		cb(data, NULL, &err);
 		return;
 	}
