@@ -9,167 +9,15 @@
 #include <utlist.h>
 
 #include "base/log.h"
-#include "vdi-hostd/disk/private.h"
+#include "vdi-hostd/disk/merge_private.h"
 
 #define AGAIN_MS 1000
 
 static void go_on(struct merge *merge);
 
-static struct desktop *desktop_of(struct merge *merge)
+struct desktop *merge_desktop(struct merge *merge)
 {
 	return desktops_find(merge->disks->env.desktops, merge->desktop_id, NULL);
-}
-
-/* ---- the rows ---- */
-
-int merge_committed(struct merge *merge, bool back, struct err *err)
-{
-	struct db *db = merge->disks->env.db;
-	struct desktop *desktop = desktop_of(merge);
-	struct db_desktop *row = desktop_edit(desktop), old = *row;
-	struct db_snapshot snapshot = merge->row;
-
-	if (!merge->row.id[0])
-		return 0;
-	snapshot.state = DB_SNAPSHOT_DELETING;
-	for (size_t i = 0; i < merge->n_parts; i++) {
-		const struct merge_part *part = &merge->parts[i];
-		const char *top = back ? part->into : part->layer;
-		const char *old_top = back ? "" : part->into;
-		if (!part->commit || (back && !part->err.code))
-			continue;
-		snprintf(row->disks[part->disk].file, sizeof(row->disks[0].file), "%s", top);
-		snprintf(snapshot.next[part->disk], sizeof(snapshot.next[0]), "%s", old_top);
-	}
-	if (db_begin(db, __func__, err) < 0) {
-		*row = old;
-		return -1;
-	}
-	if (desktop_save(desktop, err) < 0 || db_snapshot_update(db, &snapshot, err) < 0) {
-		db_rollback(db);
-		*row = old;
-		return -1;
-	}
-	if (db_commit(db, err) < 0) {
-		*row = old;
-		return -1;
-	}
-	merge->row = snapshot;
-	return 0;
-}
-
-struct committed {
-	const struct db_desktop *desktop;
-	const char *node;
-};
-
-static int look_at_row(void *data, const struct db_snapshot *row)
-{
-	struct committed *committed = data;
-
-	for (unsigned int i = 0; i < DB_DISKS; i++) {
-		char node[QEMU_NODE_MAX + 1];
-		if (row->state != DB_SNAPSHOT_DELETING || !row->next[i][0] ||
-		    strcmp(committed->desktop->disks[i].file, row->disks[i].file) != 0)
-			continue;
-		images_node(row->next[i], node);
-		if (strcmp(node, committed->node) == 0)
-			return 1;
-	}
-	return 0;
-}
-
-bool merge_is_committed(struct merge *merge, const char *node)
-{
-	struct committed committed = {desktop_row(desktop_of(merge)), node};
-
-	return db_snapshot_each(merge->disks->env.db, merge->desktop_id, look_at_row, &committed,
-				NULL) == 1;
-}
-
-/* ---- what is to be done ---- */
-
-static struct merge_part *add_part(struct merge *merge, const struct layer *into, const char *layer)
-{
-	struct merge_part *part = &merge->parts[merge->n_parts++];
-
-	*part = (struct merge_part){.disk = into->disk};
-	memcpy(part->into, into->file, sizeof(part->into));
-	memcpy(part->image_id, into->image_id, sizeof(part->image_id));
-	snprintf(part->layer, sizeof(part->layer), "%s", layer);
-	return part;
-}
-
-static bool is_written(struct merge *merge, const struct layer *layer)
-{
-	const struct db_disk *disk = &desktop_row(desktop_of(merge))->disks[layer->disk];
-
-	return strcmp(disk->file, layer->file) == 0;
-}
-
-/* Those of the snapshot that is deleted and that exactly one other stands on. */
-static void choose_row(struct merge *merge, struct layers *layers)
-{
-	for (unsigned int i = 0; i < DB_DISKS; i++) {
-		struct layer *layer = layers_find(layers, merge->row.disks[i].file);
-		if (!layer || layer->above != 1 || layer->is_top)
-			continue;
-		const struct layer *into = &layers->list[layer->only];
-		struct merge_part *part = add_part(merge, into, layer->file);
-		part->commit = is_written(merge, into) && into->allocated < layer->allocated;
-	}
-}
-
-/* One a disk that nothing names, the lowest first: nothing is copied twice. */
-static void choose_nameless(struct merge *merge, struct layers *layers)
-{
-	for (unsigned int i = 0; i < DB_DISKS; i++) {
-		for (size_t k = layers->n; k-- > 0;) {
-			const struct layer *layer = &layers->list[k];
-			if (layer->disk != i || layer->above != 1 || layer->is_top ||
-			    layer->is_named)
-				continue;
-			add_part(merge, &layers->list[layer->only], layer->file);
-			break;
-		}
-	}
-}
-
-/* One lowest file that stands on an image. */
-static int choose_whole(struct merge *merge, struct layers *layers, struct err *err)
-{
-	for (size_t i = 0; i < layers->n; i++) {
-		const struct layer *layer = &layers->list[i];
-		struct image_layer chain[QEMU_CHAIN_MAX];
-		size_t n;
-		if (layer->below >= 0 || layer->disk != DB_DISK_SYSTEM)
-			continue;
-		if (images_chain_read(merge->disks->env.images, layer->file, layer->image_id, chain,
-				      &n, err) < 0)
-			return -1;
-		images_chain_close(chain, n);
-		if (n == 1)
-			continue;
-		add_part(merge, layer, "")->whole = true;
-		return 0;
-	}
-	return 0;
-}
-
-static int choose(struct merge *merge, struct err *err)
-{
-	_cleanup_free_ struct layers *layers = mem_new(struct layers);
-
-	merge->n_parts = 0;
-	if (layers_load(merge->disks, desktop_of(merge), layers, err) < 0)
-		return -1;
-	if (merge->row.id[0])
-		choose_row(merge, layers);
-	else
-		choose_nameless(merge, layers);
-	if (merge->n_parts == 0 && !merge->row.id[0] && merge->all)
-		return choose_whole(merge, layers, err);
-	return 0;
 }
 
 /* ---- the end ---- */
@@ -183,7 +31,7 @@ static void merge_free(struct merge *merge)
 static void end(struct merge *merge, const struct err *err)
 {
 	struct disks *disks = merge->disks;
-	struct desktop *desktop = desktop_of(merge);
+	struct desktop *desktop = merge_desktop(merge);
 	struct job *job = merge->job;
 	struct err failed = {0};
 
@@ -213,74 +61,7 @@ static void on_closed(void *data)
 static void finish(struct merge *merge)
 {
 	merge_unclaim(merge);
-	desktop_work_close(desktop_of(merge), on_closed);
-}
-
-static int delete_files(struct merge *merge, struct err *err)
-{
-	const struct db_snapshot *row = &merge->row;
-	struct disks *disks = merge->disks;
-	struct desktop *desktop = desktop_of(merge);
-
-	for (unsigned int i = 0; i < DB_DISKS; i++)
-		if ((row->next[i][0] && layers_drop(disks, desktop, row->next[i], err) < 0) ||
-		    (row->disks[i].file[0] &&
-		     layers_drop(disks, desktop, row->disks[i].file, err) < 0))
-			return -1;
-	return row->memory_file[0] ? images_state_delete(disks->env.images, row->memory_file, err)
-				   : 0;
-}
-
-static int forget_row(struct merge *merge, struct err *err)
-{
-	struct db *db = merge->disks->env.db;
-
-	if (db_begin(db, __func__, err) < 0)
-		return -1;
-	if (desktop_save(desktop_of(merge), err) < 0 ||
-	    db_snapshot_delete(db, &merge->row, err) < 0) {
-		db_rollback(db);
-		return -1;
-	}
-	return db_commit(db, err);
-}
-
-/* Its files are merged, or stay for the several that stand on them: what is left of it goes. */
-static int delete_row(struct merge *merge, struct err *err)
-{
-	struct db_desktop *row = desktop_edit(desktop_of(merge)), old = *row;
-	struct db_snapshot *snapshot = &merge->row;
-
-	plan_crash_point("merge", "row", "before");
-	if (snapshot->state != DB_SNAPSHOT_DELETING) {
-		snapshot->state = DB_SNAPSHOT_DELETING;
-		if (db_snapshot_update(merge->disks->env.db, snapshot, err) < 0)
-			return -1;
-	}
-	if (delete_files(merge, err) < 0)
-		return -1;
-	plan_crash_point("merge", "files", "after");
-	if (strcmp(row->snapshot_id, snapshot->id) == 0)
-		memcpy(row->snapshot_id, snapshot->parent_id, sizeof(row->snapshot_id));
-	if (forget_row(merge, err) < 0) {
-		*row = old;
-		return -1;
-	}
-	plan_crash_point("merge", "row", "after");
-	snapshot_tell(merge->disks, snapshot, "deleted");
-	snapshot->id[0] = '\0';
-	return 0;
-}
-
-static int settle_parts(struct merge *merge, struct err *err)
-{
-	if (merge->row.id[0])
-		return delete_row(merge, err);
-	for (size_t i = 0; i < merge->n_parts; i++)
-		if (merge->parts[i].layer[0] &&
-		    layers_drop(merge->disks, desktop_of(merge), merge->parts[i].layer, err) < 0)
-			return -1;
-	return 0;
+	desktop_work_close(merge_desktop(merge), on_closed);
 }
 
 /* ---- the way ---- */
@@ -317,7 +98,7 @@ void merge_copied(struct merge *merge, const struct err *err)
 		end(merge, err);
 		return;
 	}
-	if (merge->n_parts > 0 && settle_parts(merge, &failed) < 0) {
+	if (merge->n_parts > 0 && merge_settle_parts(merge, &failed) < 0) {
 		end(merge, &failed);
 		return;
 	}
@@ -362,7 +143,7 @@ static void open_qemu(struct merge *merge)
 	if (merge->open)
 		copy_begin(merge);
 	else
-		desktop_work_open(desktop_of(merge), on_ready);
+		desktop_work_open(merge_desktop(merge), on_ready);
 }
 
 /* A commit writes into what is kept: from here on the snapshot is none any more. */
@@ -389,14 +170,14 @@ static void on_claim_ended(void *data, struct desktop *desktop, const struct err
 /* No file of it has to be copied. */
 static void delete_plainly(struct merge *merge)
 {
-	struct desktop *desktop = desktop_of(merge);
+	struct desktop *desktop = merge_desktop(merge);
 	struct err err;
 
 	if (desktop_begin(desktop, on_claim_ended, merge, &err) < 0) {
 		again(merge, AGAIN_MS);
 		return;
 	}
-	int result = delete_row(merge, &err);
+	int result = merge_delete_row(merge, &err);
 	desktop_end(desktop, NULL);
 	if (result < 0)
 		end(merge, &err);
@@ -406,7 +187,7 @@ static void delete_plainly(struct merge *merge)
 
 static void go_on(struct merge *merge)
 {
-	struct desktop *desktop = desktop_of(merge);
+	struct desktop *desktop = merge_desktop(merge);
 	struct err err;
 
 	if (merge->cancelled) {
@@ -424,7 +205,7 @@ static void go_on(struct merge *merge)
 		open_qemu(merge);
 		return;
 	}
-	if (choose(merge, &err) < 0 || announce(merge, &err) < 0)
+	if (merge_choose(merge, &err) < 0 || announce(merge, &err) < 0)
 		end(merge, &err);
 	else if (merge->n_parts > 0)
 		open_qemu(merge);

@@ -197,86 +197,10 @@ int layers_drop(struct disks *disks, struct desktop *desktop, const char *file,
 /** layers_drop_all() - with all of the desktop's own below it */
 int layers_drop_all(struct disks *disks, const char *file, struct err *err) warn_unused;
 
-/* ---- merge.c: files of a desktop's that are needed no more go, what they hold stays ---- */
-
-/**
- * struct merge_part - one disk's file that is merged
- * @layer:  it goes (stream), or is what is left (commit); "" for the image (@whole)
- * @into:   what stands on it
- * @commit: @into is what the desktop writes to and the cheaper one to copy: it goes
- * @whole:  all that is below @into: it stands alone then
+/* ---- merge.c, copy.c: files of a desktop's that are needed no more go, what they hold stays ----
  */
-struct merge_part {
-	unsigned int disk;
-	char layer[96], into[96];
-	char image_id[STR_UUID_LEN + 1];
-	bool commit, whole;
 
-	/* copy.c */
-	char job[QEMU_NODE_MAX + 8];
-	bool reopened, over; /* @into's file was read-only; its job is concluded */
-	int64_t done, total;
-	struct err err;
-};
-
-struct merge_node {
-	char name[QEMU_NODE_MAX + 8];
-	json_int_t fdset;
-	bool read_only;
-};
-
-enum merge_state {
-	MERGE_IDLE,      /* no QEMU */
-	MERGE_SWEEPS,    /* jobs that an earlier daemon left are ended */
-	MERGE_PREPARES,  /* nodes are looked up, added and made writable */
-	MERGE_COPIES,    /* until each is in step */
-	MERGE_FLUSHES,   /* what was copied goes to the disk */
-	MERGE_COMPLETES, /* commits stand still, the desktop is claimed */
-	MERGE_FINALIZES, /* no way back */
-	MERGE_SYNCS,     /* the headers go to the disk */
-	MERGE_CANCELS,
-	MERGE_CLEANS,
-};
-
-/** struct merge_sync - @merge: NULL once nobody waits for it */
-struct merge_sync {
-	struct merge *merge;
-	uv_fs_t req;
-	int fd;
-};
-
-struct merge {
-	struct disks *disks;
-	char desktop_id[STR_UUID_LEN + 1];
-	char what[128];
-	struct db_snapshot row; /* to be deleted; id "" for none */
-	bool all;               /* the image as well */
-	int64_t speed;          /* bytes a second, or 0 */
-	struct job *job;
-	bool cancelled;
-	bool open, swept; /* QEMU is there; and nothing of an earlier daemon's goes on in it */
-
-	struct merge_part parts[DB_DISKS];
-	size_t n_parts;
-
-	/* copy.c */
-	enum merge_state state;
-	struct desktop *claimed;
-	bool claim_ends;
-	struct qmp_batch batch;
-	struct err failure;
-	uv_timer_t *timer;
-	struct merge_node *nodes;
-	size_t n_nodes;
-	char added[2 * QEMU_CHAIN_MAX][128];
-	size_t n_added;
-	struct merge_sync *sync;
-	void (*synced)(struct merge *merge, const struct err *err);
-	size_t n_synced;
-	bool flushed;
-
-	struct merge *prev, *next;
-};
+#define MERGE_JOB_PREFIX "merge-" /* of the jobs' ids in QEMU */
 
 /**
  * merge_begin() - a job: @row's files are merged away and the row goes, then all others that
@@ -291,29 +215,7 @@ int merge_begin(struct disks *disks, struct desktop *desktop, const struct db_sn
  * @stale: also where that is only to end what an earlier daemon began in its QEMU
  */
 bool merge_look(struct disks *disks, struct desktop *desktop, bool stale);
-/** merge_copied() - copy.c is through with the parts; on success the desktop is claimed */
-void merge_copied(struct merge *merge, const struct err *err);
-/**
- * merge_committed() - the row of the desktop says what is written to by commits, and the snapshot's
- * that it is being deleted
- * @back: what failed is as it was before
- */
-int merge_committed(struct merge *merge, bool back, struct err *err) warn_unused;
-/** merge_is_committed() - is it what a commit left, as the rows say? @node: of what stood on top */
-bool merge_is_committed(struct merge *merge, const char *node);
-void merge_unclaim(struct merge *merge);
 void merges_free(struct disks *disks);
-
-/* ---- copy.c: the parts in QEMU ---- */
-
-#define MERGE_JOB_PREFIX "merge-" /* of the jobs' ids in QEMU */
-
-/** copy_begin() - QEMU is open; ends in merge_copied() unless copy_gone() comes before */
-void copy_begin(struct merge *merge);
-/** copy_gone() - QEMU is not there any more, or the daemon stops */
-void copy_gone(struct merge *merge);
-/** copy_cancel() - as far as it is possible still */
-void copy_cancel(struct merge *merge);
 
 /* ---- freeze.c ---- */
 

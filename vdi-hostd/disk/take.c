@@ -3,11 +3,10 @@
  * has the disks it does so itself, all of them at once.
  */
 #include <stdio.h>
-#include <string.h>
 #include <utlist.h>
 
 #include "base/log.h"
-#include "vdi-hostd/disk/private.h"
+#include "vdi-hostd/disk/take_private.h"
 
 #define FREEZE_DEADLINE_MS 30000
 #define MEMORY_DEADLINE_MS 600000
@@ -18,64 +17,35 @@ static void create_files(struct plan *plan, void *ctx);
 static void delete_files(struct plan *plan, void *ctx);
 static void add_nodes(struct plan *plan, void *ctx);
 static void delete_nodes(struct plan *plan, void *ctx);
-static void quiesce(struct plan *plan, void *ctx);
-static void unquiesce(struct plan *plan, void *ctx);
-static void halt(struct plan *plan, void *ctx);
-static void let_run(struct plan *plan, void *ctx);
 static void switch_over(struct plan *plan, void *ctx);
 static void look_at_top(struct plan *plan, void *ctx);
-static void save_memory(struct plan *plan, void *ctx);
-static void stop_saving(struct plan *plan, void *ctx);
-static void thaw(struct plan *plan, void *ctx);
 static void settle(struct plan *plan, void *ctx);
 
 static const struct plan_step take_plan[] = {
 	{"row", write_row, delete_row},
 	{"files", create_files, delete_files},
 	{"nodes", add_nodes, delete_nodes},
-	{"quiesce", quiesce, unquiesce, FREEZE_DEADLINE_MS},
-	{"halt", halt, let_run},
+	{"quiesce", take_quiesce, take_unquiesce, FREEZE_DEADLINE_MS},
+	{"halt", take_halt, take_let_run},
 	/* there is no way back behind it; where its answer is lost, QEMU is asked how far it is */
 	{"switch", switch_over, look_at_top},
-	{"memory", save_memory, stop_saving, MEMORY_DEADLINE_MS},
-	{"run", let_run, NULL},
-	{"thaw", thaw, NULL},
+	{"memory", take_save_memory, take_stop_saving, MEMORY_DEADLINE_MS},
+	{"run", take_let_run, NULL},
+	{"thaw", take_thaw, NULL},
 	{"settle", settle, NULL},
 };
 
-struct take {
-	struct disks *disks;
-	struct desktop *desktop;
-	struct db_snapshot row;
-	enum disks_quiesce want;
-	struct plan *plan;
-	struct quiesce *quiesce;
-	struct qmp_batch batch;
-	struct err unquiesced; /* why the guest was not brought to rest */
-	bool live;             /* a QEMU has the disks */
-	bool asked;            /* it was told to switch over */
-	bool forward;          /* it did */
-	struct memory *memory;
-	bool halted;     /* by us */
-	bool saved;      /* the memory is whole */
-	bool unknown;    /* it cannot be asked whether it did */
-	bool ends, dead; /* who asked is being told; only the memory is left */
-	taken_cb cb;
-	void *data;
-	struct take *prev, *next;
-};
-
-static struct qmp *qmp_of(struct take *take)
+struct qmp *take_qmp(struct take *take)
 {
 	return desktop_qmp(take->desktop);
 }
 
-static bool is_lost(struct take *take)
+bool take_is_lost(struct take *take)
 {
 	return take->dead || take->disks->closing;
 }
 
-static int no_qemu(const struct take *take, struct err *err)
+int take_no_qemu(const struct take *take, struct err *err)
 {
 	return err_set(err, ERR_UNAVAILABLE, "the QEMU of desktop '%s' does not answer any more",
 		       desktop_row(take->desktop)->name);
@@ -130,11 +100,11 @@ static void delete_files(struct plan *plan, void *ctx)
 }
 
 /* The answers of a step's commands, and of its undo's. */
-static void on_step_done(void *data, const struct err *err)
+void take_step_done(void *data, const struct err *err)
 {
 	struct take *take = data;
 
-	if (is_lost(take))
+	if (take_is_lost(take))
 		return;
 	if (plan_is_undoing(take->plan))
 		plan_undone(take->plan);
@@ -146,7 +116,7 @@ static int begin_nodes(struct take *take, struct err *err)
 {
 	struct image_layer layers[DB_DISKS][QEMU_CHAIN_MAX];
 	size_t n[DB_DISKS] = {0};
-	int result = qmp_of(take) ? 0 : no_qemu(take, err);
+	int result = take_qmp(take) ? 0 : take_no_qemu(take, err);
 
 	for (unsigned int i = 0; i < DB_DISKS && result == 0; i++)
 		if (take->row.next[i][0])
@@ -154,11 +124,11 @@ static int begin_nodes(struct take *take, struct err *err)
 						   i == DB_DISK_SYSTEM ? take->row.image_id : "",
 						   layers[i], &n[i], err);
 	if (result == 0) {
-		batch_init(&take->batch, on_step_done, take);
+		batch_init(&take->batch, take_step_done, take);
 		for (unsigned int i = 0; i < DB_DISKS; i++)
 			if (n[i])
-				nodes_add(&take->batch, qmp_of(take), take->row.next[i], NULL, true,
-					  layers[i][0].fd);
+				nodes_add(&take->batch, take_qmp(take), take->row.next[i], NULL,
+					  true, layers[i][0].fd);
 		batch_end(&take->batch);
 	}
 	for (unsigned int i = 0; i < DB_DISKS; i++)
@@ -181,157 +151,22 @@ static void delete_nodes(struct plan *plan, void *ctx)
 {
 	struct take *take = ctx;
 
-	if (!take->live || take->forward || take->unknown || !qmp_of(take)) {
+	if (!take->live || take->forward || take->unknown || !take_qmp(take)) {
 		plan_undone(plan);
 		return;
 	}
-	batch_init(&take->batch, on_step_done, take);
+	batch_init(&take->batch, take_step_done, take);
 	for (unsigned int i = 0; i < DB_DISKS; i++)
 		if (take->row.next[i][0])
-			nodes_delete(&take->batch, qmp_of(take), take->row.next[i]);
+			nodes_delete(&take->batch, take_qmp(take), take->row.next[i]);
 	batch_end(&take->batch);
-}
-
-static void on_quiesced(void *data, const struct err *err)
-{
-	struct take *take = data;
-
-	if (!err)
-		take->row.kind = DB_SNAPSHOT_QUIESCED;
-	else
-		take->unquiesced = *err;
-	if (err && take->want == DISKS_QUIESCE_REQUIRE) {
-		struct err refused;
-		err_set(&refused, ERR_UNAVAILABLE,
-			"the guest's file systems cannot be brought to rest: %.120s; is the guest "
-			"agent installed and running? quiesce 'no' does without",
-			err->msg);
-		plan_fail(take->plan, &refused);
-		return;
-	}
-	plan_next(take->plan);
-}
-
-static void quiesce(struct plan *plan, void *ctx)
-{
-	struct take *take = ctx;
-
-	/* memory has what the file systems have not written yet */
-	if (take->live && take->want != DISKS_QUIESCE_NO && take->row.kind != DB_SNAPSHOT_MEMORY &&
-	    desktop_state(take->desktop) == DESKTOP_RUNNING)
-		take->quiesce = quiesce_begin(take->desktop, on_quiesced, take);
-	else
-		plan_next(plan);
-}
-
-static void on_unquiesced(void *data, const struct err *err)
-{
-	struct take *take = data;
-
-	take->quiesce = NULL;
-	if (!is_lost(take))
-		plan_undone(take->plan);
-}
-
-static void unquiesce(struct plan *plan, void *ctx)
-{
-	struct take *take = ctx;
-
-	if (take->quiesce)
-		quiesce_end(take->quiesce, on_unquiesced, take);
-	else
-		plan_undone(plan);
-}
-
-static void on_step(void *data, json_t *result, const struct err *err)
-{
-	on_step_done(data, err);
-}
-
-/* Memory and disks of one moment: nothing runs in between. */
-static void halt(struct plan *plan, void *ctx)
-{
-	struct take *take = ctx;
-	struct err err;
-
-	take->halted = take->row.kind == DB_SNAPSHOT_MEMORY &&
-		       desktop_state(take->desktop) == DESKTOP_RUNNING;
-	if (!take->halted) {
-		plan_next(plan);
-	} else if (!qmp_of(take)) {
-		no_qemu(take, &err);
-		plan_fail(plan, &err);
-	} else {
-		qmp_execute(qmp_of(take), "stop", NULL, 0, on_step, take);
-	}
-}
-
-/* Both a step and the undo of the one above. */
-static void let_run(struct plan *plan, void *ctx)
-{
-	struct take *take = ctx;
-
-	if (take->halted && qmp_of(take)) {
-		take->halted = false;
-		qmp_execute(qmp_of(take), "cont", NULL, 0, on_step, take);
-	} else if (plan_is_undoing(plan)) {
-		plan_undone(plan);
-	} else {
-		plan_next(plan);
-	}
-}
-
-static void on_saved(void *data, const struct err *err)
-{
-	struct take *take = data;
-	struct err failed;
-
-	if (is_lost(take) || plan_is_undoing(take->plan))
-		return;
-	memory_drop(TAKE_PTR(take->memory));
-	if (err) {
-		plan_fail(take->plan, err);
-		return;
-	}
-	int result = images_state_keep(take->disks->env.images, take->row.memory_file, &failed);
-	take->saved = result == 0;
-	plan_end_step(take->plan, result, &failed);
-}
-
-static void save_memory(struct plan *plan, void *ctx)
-{
-	struct take *take = ctx;
-	struct err err;
-	int fd;
-
-	if (take->row.kind != DB_SNAPSHOT_MEMORY) {
-		plan_next(plan);
-	} else if (!qmp_of(take)) {
-		no_qemu(take, &err);
-		plan_fail(plan, &err);
-	} else if (images_state_create(take->disks->env.images, take->row.memory_file, &fd, &err) <
-		   0) {
-		plan_fail(plan, &err);
-	} else {
-		take->memory = memory_save(take->desktop, fd, on_saved, take);
-	}
-}
-
-static void stop_saving(struct plan *plan, void *ctx)
-{
-	struct take *take = ctx;
-
-	memory_drop(TAKE_PTR(take->memory));
-	if (take->row.kind == DB_SNAPSHOT_MEMORY && qmp_of(take))
-		qmp_execute(qmp_of(take), "migrate_cancel", NULL, 0, NULL, NULL);
-	plan_undone(plan);
 }
 
 static void on_switched(void *data, json_t *result, const struct err *err)
 {
 	struct take *take = data;
 
-	if (is_lost(take))
+	if (take_is_lost(take))
 		return;
 	if (!err)
 		take->forward = true;
@@ -362,12 +197,12 @@ static void switch_over(struct plan *plan, void *ctx)
 
 	if (!take->live) {
 		plan_next(plan);
-	} else if (!qmp_of(take)) {
-		no_qemu(take, &err);
+	} else if (!take_qmp(take)) {
+		take_no_qemu(take, &err);
 		plan_fail(plan, &err);
 	} else {
 		take->asked = true;
-		qmp_execute(qmp_of(take), "transaction", switch_actions(take), PLAN_DEADLINE_MS,
+		qmp_execute(take_qmp(take), "transaction", switch_actions(take), PLAN_DEADLINE_MS,
 			    on_switched, take);
 	}
 }
@@ -376,7 +211,7 @@ static void on_top(void *data, json_t *result, const struct err *err)
 {
 	struct take *take = data;
 
-	if (is_lost(take))
+	if (take_is_lost(take))
 		return;
 	if (err)
 		take->unknown = true;
@@ -391,37 +226,12 @@ static void look_at_top(struct plan *plan, void *ctx)
 
 	if (!take->asked || take->forward) {
 		plan_undone(plan);
-	} else if (!qmp_of(take)) {
+	} else if (!take_qmp(take)) {
 		take->unknown = true;
 		plan_undone(plan);
 	} else {
-		qmp_execute(qmp_of(take), "query-block", NULL, 0, on_top, take);
+		qmp_execute(take_qmp(take), "query-block", NULL, 0, on_top, take);
 	}
-}
-
-/* The snapshot stands whatever the agent says now; one that lost its way is thawed by the guest's
- * own reset at the latest. */
-static void on_thawed(void *data, const struct err *err)
-{
-	struct take *take = data;
-
-	take->quiesce = NULL;
-	if (is_lost(take))
-		return;
-	if (err && !take->unquiesced.code)
-		log_warn("desktop %s: its guest was not told to thaw: %s",
-			 desktop_row(take->desktop)->name, err->msg);
-	plan_next(take->plan);
-}
-
-static void thaw(struct plan *plan, void *ctx)
-{
-	struct take *take = ctx;
-
-	if (take->quiesce)
-		quiesce_end(take->quiesce, on_thawed, take);
-	else
-		plan_next(plan);
 }
 
 static void settle(struct plan *plan, void *ctx)
