@@ -2,6 +2,7 @@
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 import vdi
@@ -245,6 +246,62 @@ def test_flatten_to_stand_alone(world, ada):
     revert(world, "ada", "one")
     vdi.guest_wait(ada)
     assert read(ada, 1) == "first" and read(ada, 2) != "second"
+
+
+@pytest.fixture
+def set_depth(world):
+    """Changes the budget of the image that all stand on, which gets its own back in the end."""
+    image = world.call("image.list")["items"][0]
+    name = f"{image['name']}:{image['version']}"
+    yield lambda files: world.call("image.update", image=name, depth_max=files)
+    world.call("image.update", image=name, depth_max=image["depth_max"])
+
+
+def flattens(daemon):
+    """How the jobs ended, or not yet, that merge files of no snapshot."""
+    return [job["state"] for job in daemon.call("job.list")["items"]
+            if job["kind"] == "desktop.flatten"]
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_too_deep_is_flattened_by_itself(world, ada, set_depth, running):
+    """A snapshot more than the image's budget, and the files that nobody needs are merged."""
+    before = flattens(world)
+    nameless = set(files(world, "ada"))
+    write(ada, 1, "first")
+    take(world, "ada", "root")
+    write(ada, 2, "second")
+    take(world, "ada", "left")
+    revert(world, "ada", "root")
+    # two stand on its files, so they stay when it goes; then one, and they are left over
+    delete(world, "ada", "root")
+    revert(world, "ada", "left")
+    vdi.guest_wait(ada)
+    write(ada, 3, "third")
+    if not running:
+        assert vdi.guest_do(ada, "sync") == "ok"
+        world.call("desktop.stop", desktop="ada", mode="force")
+    pid = world.desktop("ada")["pid"]
+    # the image, that file, and one each for left, more and what is written now
+    set_depth(5)
+    take(world, "ada", "more")
+    time.sleep(0.5)
+    assert flattens(world) == before and nameless < set(files(world, "ada"))
+    take(world, "ada", "again")
+    vdi.wait_until(lambda: not nameless & set(files(world, "ada")), 20, "the flattening")
+    vdi.wait_until(lambda: world.desktop("ada")["work"] is None, 10, "its end")
+    assert flattens(world).count("done") == before.count("done") + 1
+    assert len(files(world, "ada")) == 8 and world.desktop("ada")["pid"] == pid
+    assert [name for name, _, _ in tree(world, "ada")] == ["left", "more", "again"]
+    if not running:
+        check_chains(world, "ada")
+        world.call("desktop.start", desktop="ada")
+        vdi.guest_wait(ada)
+    check_values(ada, {1: "first", 2: "second", 3: "third"})
+    revert(world, "ada", "left")
+    vdi.guest_wait(ada)
+    check_values(ada, {1: "first", 2: "second"})
+    assert read(ada, 3) != "third"
 
 
 def test_with_memory(world, ada):
