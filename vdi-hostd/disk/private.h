@@ -126,7 +126,7 @@ void takes_free(struct disks *disks);
 
 void reverts_free(struct disks *disks);
 
-/* ---- export.c, backup.c, backups.c, restore.c, capture.c: the end of the daemon, and its start ---- */
+/* ---- exports, backups, restores, captures: the end of the daemon, and its start ---- */
 
 void backups_free(struct disks *disks);
 void verifies_free(struct disks *disks);
