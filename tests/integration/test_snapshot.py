@@ -333,6 +333,27 @@ def test_with_memory(world, ada):
     check_values(ada, {1: "first"})
 
 
+def half_an_exchange(daemon):
+    """What a killed daemon leaves with the agent: a question, and half of another."""
+    path, = (daemon.runtime / "desktops").glob("*/agent.sock")
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.connect(str(path))
+        agent.sendall(b'\xff{"execute": "guest-sync-delimited", "arguments": {"id": 7}}\n'
+                      b'{"execute": "guest-pi')
+
+
+def test_quiesced_right_after_memory(world, ada):
+    """A guest that just stood still answers, whatever was begun with its agent before."""
+    for n in range(4):
+        assert take(world, "ada", f"memory{n}", memory=True)["kind"] == "memory"
+        if n % 2:
+            half_an_exchange(world)
+        assert take(world, "ada", f"rest{n}", quiesce="require")["kind"] == "quiesced"
+    revert(world, "ada", "memory3")
+    vdi.guest_wait(ada)
+    assert take(world, "ada", "restored", quiesce="require")["kind"] == "quiesced"
+
+
 def test_memory_of_what_has_none(world):
     world.create_desktop("bob")
     with pytest.raises(vdi.RpcError) as failed:
