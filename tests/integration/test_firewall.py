@@ -78,6 +78,63 @@ def test_groups_hold(world, guests):
     world.call("firewall.delete", firewall="seven")
 
 
+def test_groups_of_one_nic(world, guests):
+    """Besides its network's, live; the other desktops there have theirs alone."""
+    one, two = guests
+    world.call("firewall.create", name="eight", rules=rules(("in", "tcp", "8")))
+    world.call_when_free("network.firewall", network="lan", groups=["closed"])
+    assert not ask(one["ip"], 8) and not ask(two["ip"], 8)
+
+    def give(*groups):
+        return world.call_when_free("desktop.nic.update", desktop="one", nic=0, firewall=groups)["nics"][0]
+    assert give("eight")["firewall"] == ["eight"]
+    assert world.call("desktop.nic.list", desktop="one")["items"][0]["firewall"] == ["eight"]
+    assert ask(one["ip"], 8) and not ask(one["ip"], 7) and not ask(two["ip"], 8)
+    assert world.call("network.get", network="lan")["differences"] == []
+    # the rules change, for it as well
+    world.call("firewall.update", firewall="eight", rules=rules(("in", "tcp", "7-8")))
+    assert ask(one["ip"], 8) and ask(one["ip"], 7) and not ask(two["ip"], 7)
+    with pytest.raises(vdi.RpcError) as refused:
+        world.call("firewall.delete", firewall="eight")
+    assert refused.value.kind == "conflict"
+    # they outlive a flush, the daemon and a restart of the desktop
+    run("nft", "flush", "ruleset")
+    vdi.wait_until(lambda: not ask(two["ip"], 8), 5, "the rules to be back")
+    assert vdi.wait_until(lambda: ask(one["ip"], 8), 5, "the port")
+    world.kill()
+    world.start()
+    assert ask(one["ip"], 8) and not ask(two["ip"], 8)
+    world.call_when_free("desktop.stop", desktop="one", mode="force")
+    world.call("desktop.start", desktop="one")
+    vdi.guest_wait(one["ip"])
+    assert ask(one["ip"], 8) and not ask(two["ip"], 8)
+    assert world.call("network.get", network="lan")["differences"] == []
+    # three in all
+    for call, params in (("desktop.nic.update", {"desktop": "one", "nic": 0, "firewall": ["eight", "web", "desktop"]}),
+                         ("network.firewall", {"network": "lan", "groups": ["closed", "web", "desktop"]})):
+        with pytest.raises(vdi.RpcError) as refused:
+            world.call_when_free(call, **params)
+        assert refused.value.kind == "limit"
+    for groups, kind in ((["nothing"], "not_found"), (["web", "web"], "invalid")):
+        with pytest.raises(vdi.RpcError) as refused:
+            give(*groups)
+        assert refused.value.kind == kind or kind == "invalid" and refused.value.code == -32602
+    assert ask(one["ip"], 8)
+    # closed again, then alone
+    assert give()["firewall"] == []
+    assert not ask(one["ip"], 8)
+    world.call_when_free("network.firewall", network="lan", groups=[])
+    give("eight")
+    assert ask(one["ip"], 8) and ask(two["ip"], 8)
+    world.call("firewall.update", firewall="eight", rules=rules(("in", "tcp", "7")))
+    assert not ask(one["ip"], 8) and ask(one["ip"], 7) and ask(two["ip"], 8)
+    nic, = world.call("desktop.stats", desktop="one")["nics"]
+    assert nic["drops"]["group_in"] > 0
+    give()
+    assert ask(one["ip"], 8)
+    world.call("firewall.delete", firewall="eight")
+
+
 def test_members(world, guests):
     """A rule may mean the desktops that have a group."""
     one, two = guests

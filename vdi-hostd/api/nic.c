@@ -19,6 +19,8 @@ const struct json_field desktop_nic_fields[] = {
 	{"to_guest_burst_kib", JSON_FIELD_INT, .doc = "what may pass at once; 0: what suits it"},
 	{"from_guest_kbit", JSON_FIELD_INT, .doc = "the same for what the guest sends"},
 	{"from_guest_burst_kib", JSON_FIELD_INT, .doc = "the same for what the guest sends"},
+	{"firewall", JSON_FIELD_STRINGS,
+	 .doc = "its own firewall groups, besides those of its network"},
 	{0},
 };
 
@@ -26,6 +28,7 @@ struct nic_params {
 	const char *desktop, *network, *mac;
 	int64_t nic, to_guest_kbit, to_guest_burst_kib, from_guest_kbit, from_guest_burst_kib;
 	int link;
+	const json_t *firewall;
 };
 
 #define AT(member) offsetof(struct nic_params, member)
@@ -70,6 +73,13 @@ struct nic_params {
 			.doc = "the same for what the guest sends"                                 \
 	}
 
+#define FIREWALL_FIELD                                                                             \
+	{                                                                                          \
+		"firewall", JSON_FIELD_STRINGS, 0, AT(firewall), .max = DB_NIC_GROUPS_MAX,         \
+			.doc = "its own firewall groups, besides those of its network; what one "  \
+			       "of them all lets through passes"                                   \
+	}
+
 static const struct json_field list_fields[] = {DESKTOP_FIELD, {0}};
 
 static const struct json_field add_fields[] = {
@@ -79,6 +89,7 @@ static const struct json_field add_fields[] = {
 	 .doc = "as 52:54:00:12:34:56; without it a random one"},
 	{"link", JSON_FIELD_ENUM, 0, AT(link), .values = link_wishes, .doc = "up unless down"},
 	LIMIT_FIELDS,
+	FIREWALL_FIELD,
 	{0},
 };
 
@@ -89,6 +100,7 @@ static const struct json_field update_fields[] = {
 	{"link", JSON_FIELD_ENUM, 0, AT(link), .values = link_wishes,
 	 .doc = "down pulls the cable, up plugs it in"},
 	LIMIT_FIELDS,
+	FIREWALL_FIELD,
 	{0},
 };
 
@@ -104,6 +116,7 @@ static struct desktop_nic_wish wish_of(const struct nic_params *params)
 		.to_guest_burst_kib = params->to_guest_burst_kib,
 		.from_guest_kbit = params->from_guest_kbit,
 		.from_guest_burst_kib = params->from_guest_burst_kib,
+		.firewall = params->firewall,
 	};
 }
 
@@ -186,7 +199,8 @@ const struct api_method api_nic_methods[] = {
 	 nics_result, nic_add, "Give a desktop one more NIC, also while it runs."},
 	{"desktop.nic.update", API_ROLE_ADMIN, CHANGES, update_fields, sizeof(struct nic_params),
 	 nics_result, nic_update,
-	 "Move a NIC to another network, pull its cable or limit it, also while it runs."},
+	 "Move a NIC to another network, pull its cable, limit it or give it firewall groups, "
+	 "also while it runs."},
 	{"desktop.nic.remove", API_ROLE_ADMIN, CHANGES, remove_fields, sizeof(struct nic_params),
 	 nics_result, nic_remove, "Take a NIC out, also while the desktop runs."},
 	{0},

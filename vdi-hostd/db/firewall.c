@@ -1,6 +1,7 @@
 #include "vdi-hostd/db/firewall.h"
 
 #include "base/mem.h"
+#include "vdi-hostd/db/nic.h"
 #include "vdi-hostd/db/private.h"
 
 static int insert_rules(struct db *db, const struct db_firewall_group *row, struct err *err)
@@ -83,6 +84,7 @@ static int count_users(struct db *db, const char *id, int64_t *ret, struct err *
 	sqlite3_stmt *stmt;
 	if (db_prepare(db,
 		       "SELECT (SELECT count(*) FROM network_firewall WHERE group_id = ?1)"
+		       " + (SELECT count(*) FROM nic_firewall WHERE group_id = ?1)"
 		       " + (SELECT count(*) FROM firewall_rule WHERE remote_group_id = ?1"
 		       " AND group_id <> ?1)",
 		       &stmt, err) < 0)
@@ -103,8 +105,8 @@ int db_firewall_delete(struct db *db, const char *id, struct err *err)
 		return -1;
 	if (users)
 		return err_set(err, ERR_CONFLICT,
-			       "the firewall group is used by a network, or by a rule of another "
-			       "group; take it out there first");
+			       "the firewall group is used by a network, by a NIC, or by a rule of "
+			       "another group; take it out there first");
 	if (db_prepare(db, "DELETE FROM firewall_group WHERE id = ?1", &stmt, err) < 0)
 		return -1;
 	db_bind_text(stmt, 1, id);
@@ -220,12 +222,38 @@ static int replace_groups(struct db *db, const char *network_id, const char *con
 	return 0;
 }
 
+/* A NIC has so many in all. */
+static int check_nics(struct db *db, const char *network_id, size_t n, struct err *err)
+{
+	sqlite3_stmt *stmt;
+	if (db_prepare(db,
+		       "SELECT count(*) FROM nic WHERE network_id = ?1 AND ?2 <"
+		       " (SELECT count(*) FROM nic_firewall f WHERE f.desktop_id = nic.desktop_id"
+		       " AND f.number = nic.number AND f.group_id NOT IN"
+		       " (SELECT group_id FROM network_firewall WHERE network_id = ?1))",
+		       &stmt, err) < 0)
+		return -1;
+	db_bind_text(stmt, 1, network_id);
+	db_bind_int(stmt, 2, DB_NIC_GROUPS_MAX - (int64_t)n);
+	if (sqlite3_step(stmt) != SQLITE_ROW)
+		return db_fail(db, "see which groups the NICs have", err);
+	int64_t over = sqlite3_column_int64(stmt, 0);
+	sqlite3_reset(stmt);
+	if (over)
+		return err_set(err, ERR_LIMIT,
+			       "%lld NICs there would have more than %d firewall groups with their "
+			       "own; take some out of them first",
+			       (long long)over, DB_NIC_GROUPS_MAX);
+	return 0;
+}
+
 int db_firewall_set_network(struct db *db, const char *network_id, const char *const *group_ids,
 			    size_t n, struct err *err)
 {
 	if (db_begin(db, __func__, err) < 0)
 		return -1;
-	if (replace_groups(db, network_id, group_ids, n, err) < 0) {
+	if (replace_groups(db, network_id, group_ids, n, err) < 0 ||
+	    check_nics(db, network_id, n, err) < 0) {
 		db_rollback(db);
 		return -1;
 	}

@@ -41,7 +41,7 @@ int db_firewall_insert(struct db *db, const struct db_firewall_group *row,
 		       struct err *err) warn_unused;
 int db_firewall_update(struct db *db, const struct db_firewall_group *row,
 		       struct err *err) warn_unused;
-/** db_firewall_delete() - errors: ERR_CONFLICT while a network or a rule names it */
+/** db_firewall_delete() - errors: ERR_CONFLICT while a network, a NIC or a rule names it */
 int db_firewall_delete(struct db *db, const char *id, struct err *err) warn_unused;
 /** db_firewall_free_number() - the lowest that no group has */
 int db_firewall_free_number(struct db *db, int64_t *ret, struct err *err) warn_unused;
@@ -49,7 +49,8 @@ int db_firewall_free_number(struct db *db, int64_t *ret, struct err *err) warn_u
 int db_firewall_each(struct db *db, int (*cb)(void *data, const struct db_firewall_group *row),
 		     void *data, struct err *err) warn_unused;
 
-/** db_firewall_set_network() - the groups of a network are these, in this order */
+/** db_firewall_set_network() - the groups of a network are these, in this order; errors: ERR_LIMIT
+ * when a NIC there would have more than DB_NIC_GROUPS_MAX with its own */
 int db_firewall_set_network(struct db *db, const char *network_id, const char *const *group_ids,
 			    size_t n, struct err *err) warn_unused;
 /** db_firewall_each_network() - by network and order */

@@ -191,6 +191,15 @@ static const char *const migrations[] = {
 
 	/* 4: a pause that is not undone when there is room again */
 	"ALTER TABLE desktop ADD COLUMN held INTEGER NOT NULL DEFAULT 0;",
+
+	/* 5: firewall groups of single NICs */
+	"CREATE TABLE nic_firewall ("
+	" desktop_id TEXT NOT NULL, number INTEGER NOT NULL, position INTEGER NOT NULL,"
+	" group_id TEXT NOT NULL REFERENCES firewall_group (id),"
+	" PRIMARY KEY (desktop_id, number, position), UNIQUE (desktop_id, number, group_id),"
+	" FOREIGN KEY (desktop_id, number) REFERENCES nic (desktop_id, number) ON DELETE CASCADE)"
+	" STRICT, WITHOUT ROWID;"
+	"CREATE INDEX nic_firewall_group ON nic_firewall (group_id);",
 };
 
 #define NEWEST ((int)ARRAY_LEN(migrations))

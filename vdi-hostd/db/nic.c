@@ -1,5 +1,7 @@
 #include "vdi-hostd/db/nic.h"
 
+#include <string.h>
+
 #include "vdi-hostd/db/private.h"
 
 #define COLUMNS                                                                                    \
@@ -20,29 +22,71 @@ static void bind(sqlite3_stmt *stmt, const struct db_nic *row)
 	db_bind_int(stmt, 10, row->from_guest.burst_kib);
 }
 
-int db_nic_insert(struct db *db, const struct db_nic *row, struct err *err)
+static int replace_groups(struct db *db, const struct db_nic *row, struct err *err)
 {
 	sqlite3_stmt *stmt;
-	if (db_prepare(db,
-		       "INSERT INTO nic (" COLUMNS
-		       ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-		       &stmt, err) < 0)
+	if (db_prepare(db, "DELETE FROM nic_firewall WHERE desktop_id = ?1 AND number = ?2", &stmt,
+		       err) < 0)
+		return -1;
+	db_bind_text(stmt, 1, row->desktop_id);
+	db_bind_int(stmt, 2, row->number);
+	if (db_run(db, stmt, "replace the firewall groups of the NIC", err) < 0)
+		return -1;
+	for (size_t i = 0; i < row->groups.n; i++) {
+		if (db_prepare(db,
+			       "INSERT INTO nic_firewall (desktop_id, number, position, group_id)"
+			       " VALUES (?1, ?2, ?3, ?4)",
+			       &stmt, err) < 0)
+			return -1;
+		db_bind_text(stmt, 1, row->desktop_id);
+		db_bind_int(stmt, 2, row->number);
+		db_bind_int(stmt, 3, (int64_t)i);
+		db_bind_text(stmt, 4, row->groups.id[i]);
+		if (db_run(db, stmt, "record a firewall group of the NIC", err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int write_nic(struct db *db, const char *sql, const struct db_nic *row, struct err *err)
+{
+	sqlite3_stmt *stmt;
+	if (db_prepare(db, sql, &stmt, err) < 0)
 		return -1;
 	bind(stmt, row);
-	return db_run(db, stmt, "record the NIC", err);
+	if (db_run_one(db, stmt, "record the NIC", err) < 0)
+		return -1;
+	return replace_groups(db, row, err);
+}
+
+static int write_whole(struct db *db, const char *sql, const struct db_nic *row, struct err *err)
+{
+	if (db->transaction)
+		return write_nic(db, sql, row, err);
+	if (db_begin(db, __func__, err) < 0)
+		return -1;
+	if (write_nic(db, sql, row, err) < 0) {
+		db_rollback(db);
+		return -1;
+	}
+	return db_commit(db, err);
+}
+
+int db_nic_insert(struct db *db, const struct db_nic *row, struct err *err)
+{
+	return write_whole(db,
+			   "INSERT INTO nic (" COLUMNS
+			   ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+			   row, err);
 }
 
 int db_nic_update(struct db *db, const struct db_nic *row, struct err *err)
 {
-	sqlite3_stmt *stmt;
-	if (db_prepare(db,
-		       "UPDATE nic SET network_id = ?3, mac = ?4, ip = ?5, link_up = ?6,"
-		       " to_guest_kbit = ?7, to_guest_burst_kib = ?8, from_guest_kbit = ?9,"
-		       " from_guest_burst_kib = ?10 WHERE desktop_id = ?1 AND number = ?2",
-		       &stmt, err) < 0)
-		return -1;
-	bind(stmt, row);
-	return db_run_one(db, stmt, "record the NIC", err);
+	return write_whole(db,
+			   "UPDATE nic SET network_id = ?3, mac = ?4, ip = ?5, link_up = ?6,"
+			   " to_guest_kbit = ?7, to_guest_burst_kib = ?8, from_guest_kbit = ?9,"
+			   " from_guest_burst_kib = ?10 WHERE desktop_id = ?1 AND number = ?2",
+			   row, err);
 }
 
 int db_nic_delete(struct db *db, const char *desktop_id, int64_t number, struct err *err)
@@ -53,6 +97,19 @@ int db_nic_delete(struct db *db, const char *desktop_id, int64_t number, struct 
 	db_bind_text(stmt, 1, desktop_id);
 	db_bind_int(stmt, 2, number);
 	return db_run(db, stmt, "delete the NIC", err);
+}
+
+/* @ids: separated by spaces */
+static int read_groups(const char *ids, struct db_nic_groups *ret)
+{
+	for (ids = ids ? ids : ""; *ids; ids += strspn(ids, " ")) {
+		size_t len = strcspn(ids, " ");
+		if (len > STR_UUID_LEN || ret->n == DB_NIC_GROUPS_MAX)
+			return -1;
+		memcpy(ret->id[ret->n++], ids, len);
+		ids += len;
+	}
+	return 0;
 }
 
 struct walk {
@@ -66,7 +123,8 @@ static int walk_row(void *ctx, sqlite3_stmt *stmt, struct err *err)
 	struct db_nic row = {0};
 	if (db_column_text(stmt, 0, row.desktop_id, sizeof(row.desktop_id)) < 0 ||
 	    db_column_text(stmt, 2, row.network_id, sizeof(row.network_id)) < 0 ||
-	    db_column_text(stmt, 3, row.mac, sizeof(row.mac)) < 0)
+	    db_column_text(stmt, 3, row.mac, sizeof(row.mac)) < 0 ||
+	    read_groups((const char *)sqlite3_column_text(stmt, 10), &row.groups) < 0)
 		return db_fail_row("nic", err);
 	row.number = sqlite3_column_int64(stmt, 1);
 	row.ip = (uint32_t)sqlite3_column_int64(stmt, 4);
@@ -83,8 +141,12 @@ int db_nic_each(struct db *db, int (*cb)(void *data, const struct db_nic *row), 
 {
 	sqlite3_stmt *stmt;
 	struct walk walk = {cb, data};
-	if (db_prepare(db, "SELECT " COLUMNS " FROM nic ORDER BY desktop_id, number", &stmt, err) <
-	    0)
+	if (db_prepare(db,
+		       "SELECT " COLUMNS ", (SELECT group_concat(group_id, ' ') FROM"
+		       " (SELECT group_id FROM nic_firewall f WHERE f.desktop_id = nic.desktop_id"
+		       " AND f.number = nic.number ORDER BY position))"
+		       " FROM nic ORDER BY desktop_id, number",
+		       &stmt, err) < 0)
 		return -1;
 	return db_each(db, stmt, "read the NICs", walk_row, &walk, err);
 }

@@ -8,6 +8,14 @@ struct db_rate {
 	int64_t kbit_per_s, burst_kib;
 };
 
+#define DB_NIC_GROUPS_MAX 3 /* together with its network's */
+
+/** struct db_nic_groups - firewall groups by id, besides its network's */
+struct db_nic_groups {
+	char id[DB_NIC_GROUPS_MAX][STR_UUID_LEN + 1];
+	size_t n;
+};
+
 struct db_nic {
 	char desktop_id[STR_UUID_LEN + 1];
 	int64_t number; /* of the desktop's, from 0; its place on the guest's bus as well */
@@ -16,8 +24,11 @@ struct db_nic {
 	uint32_t ip;  /* host byte order; 0: given by others */
 	bool link_up;
 	struct db_rate to_guest, from_guest;
+	struct db_nic_groups groups;
 };
 
+/** db_nic_insert(), db_nic_update() - with its groups; in a transaction of their own where none is
+ * open */
 int db_nic_insert(struct db *db, const struct db_nic *row, struct err *err) warn_unused;
 int db_nic_update(struct db *db, const struct db_nic *row, struct err *err) warn_unused;
 /** db_nic_delete() - one that is not there is no error */

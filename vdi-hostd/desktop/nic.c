@@ -100,6 +100,7 @@ struct network_tap desktop_nic_tap(const struct desktop *desktop, const struct n
 		.down = !nic->row.link_up,
 		.to_guest = nic->row.to_guest,
 		.from_guest = nic->row.from_guest,
+		.groups = nic->row.groups,
 	};
 }
 
@@ -156,18 +157,31 @@ static json_t *address_json(uint32_t ip)
 	return ip ? json_string(inet_ntop(AF_INET, &in, text, sizeof(text))) : json_null();
 }
 
+static json_t *groups_json(const struct desktop *desktop, const struct db_nic_groups *groups)
+{
+	json_t *ret = json_array();
+	for (size_t i = 0; i < groups->n; i++) {
+		const struct db_firewall_group *group = networks_find_group(
+			desktop->all->env.networks, groups->id[i], NULL);
+		if (group)
+			json_array_append_new(ret, json_string(group->name));
+	}
+	return ret;
+}
+
 static json_t *nic_json(const struct desktop *desktop, const struct nic *nic)
 {
 	const struct db_network *network = desktop_nic_network(desktop, nic);
 	const struct db_nic *row = &nic->row;
-	return json_pack("{s:I, s:s?, s:s, s:o, s:s, s:I, s:I, s:I, s:I}", "nic",
+	return json_pack("{s:I, s:s?, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:o}", "nic",
 			 (json_int_t)row->number, "network", network ? network->name : NULL, "mac",
 			 row->mac, "ip", address_json(row->ip), "link",
 			 row->link_up ? "up" : "down", "to_guest_kbit",
 			 (json_int_t)row->to_guest.kbit_per_s, "to_guest_burst_kib",
 			 (json_int_t)row->to_guest.burst_kib, "from_guest_kbit",
 			 (json_int_t)row->from_guest.kbit_per_s, "from_guest_burst_kib",
-			 (json_int_t)row->from_guest.burst_kib);
+			 (json_int_t)row->from_guest.burst_kib, "firewall",
+ groups_json(desktop, &row->groups));
 }
 
 json_t *desktop_nics_to_json(struct desktop *desktop)

@@ -284,7 +284,7 @@ static const struct db_nic *find(struct desktop *desktop, int64_t number, struct
 	const struct db_nic *row = desktop_nic_row(desktop, number);
 	if (!row)
 		err_set(err, ERR_NOT_FOUND,
-			"desktop '%s' has no NIC %lld; `vdictl desktop nic.list` shows those it has",
+			"desktop '%s' has no NIC %lld; `vdictl desktop nic list` shows those it has",
 			desktop->row.name, (long long)number);
 	return row;
 }

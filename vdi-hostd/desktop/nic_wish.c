@@ -49,6 +49,18 @@ static int set_mac(struct desktops *all, const char *wish, char ret[18], struct 
 	return 0;
 }
 
+/* Those of its network, where it may be new, count as well. */
+static int set_groups(struct desktop *desktop, const struct desktop_nic_wish *wish,
+		      struct db_nic *row, struct err *err)
+{
+	struct networks *networks = desktop->all->env.networks;
+	const struct db_network *network = networks_find(networks, row->network_id, err);
+	if (!network || (wish->firewall &&
+			 networks_read_groups(networks, wish->firewall, &row->groups, err) < 0))
+		return -1;
+	return networks_fit_groups(networks, network, &row->groups, err);
+}
+
 int desktop_nic_new(struct desktop *desktop, const struct desktop_nic_wish *wish,
 		    struct db_nic *row, struct err *err)
 {
@@ -60,21 +72,16 @@ int desktop_nic_new(struct desktop *desktop, const struct desktop_nic_wish *wish
 	memcpy(row->desktop_id, desktop->row.id, sizeof(row->desktop_id));
 	row->link_up = wish->link_up != 0;
 	if (desktop_nic_fill(desktop->all, wish->network, desktop->row.name, row, err) < 0 ||
-	    set_mac(desktop->all, wish->mac, row->mac, err) < 0)
+	    set_mac(desktop->all, wish->mac, row->mac, err) < 0 ||
+	    set_groups(desktop, wish, row, err) < 0)
 		return -1;
 	return set_limits(row, wish, err);
 }
 
-int desktop_nic_changed(struct desktop *desktop, const struct desktop_nic_wish *wish,
-			struct db_nic *row, struct err *err)
+static int move(struct desktop *desktop, const struct desktop_nic_wish *wish, struct db_nic *row,
+		struct err *err)
 {
 	struct networks *networks = desktop->all->env.networks;
-	if (wish->link_up >= 0)
-		row->link_up = wish->link_up;
-	if (set_limits(row, wish, err) < 0)
-		return -1;
-	if (!wish->network)
-		return 0;
 	const struct db_network *to = networks_find(networks, wish->network, err);
 	const struct db_network *from = networks_find(networks, row->network_id, NULL);
 	if (!to)
@@ -87,4 +94,14 @@ int desktop_nic_changed(struct desktop *desktop, const struct desktop_nic_wish *
 			       "a NIC moves to or from a network of kind user only while its "
 			       "desktop is stopped");
 	return desktop_nic_fill(desktop->all, wish->network, desktop->row.name, row, err);
+}
+
+int desktop_nic_changed(struct desktop *desktop, const struct desktop_nic_wish *wish,
+			struct db_nic *row, struct err *err)
+{
+	if (wish->link_up >= 0)
+		row->link_up = wish->link_up;
+	if (set_limits(row, wish, err) < 0 || (wish->network && move(desktop, wish, row, err) < 0))
+		return -1;
+	return wish->network || wish->firewall ? set_groups(desktop, wish, row, err) : 0;
 }

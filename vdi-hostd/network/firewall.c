@@ -1,7 +1,7 @@
 /*
- * Firewall groups: named sets of what is let through, which networks give to all their NICs. The
- * kernel knows those that some network has. A NIC with groups gets one more at the end, which drops
- * what none of them lets through.
+ * Firewall groups: named sets of what is let through, which networks give to all their NICs, and
+ * NICs may have of their own. The kernel knows those that some network or running NIC has. A NIC
+ * with groups gets one more at the end, which drops what none of them lets through.
  */
 #include <stdio.h>
 #include <string.h>
@@ -41,7 +41,7 @@ static const struct db_firewall_group builtins[] = {
 	 .n_rules = 6},
 };
 
-static struct group *find_group(struct networks *all, const char *ref, struct err *err)
+struct group *firewall_find(struct networks *all, const char *ref, struct err *err)
 {
 	struct group *group;
 	DL_FOREACH (all->groups, group) {
@@ -71,7 +71,7 @@ static int load_group(void *data, const struct db_firewall_group *row)
 static int load_network(void *data, const char *network_id, const char *group_id)
 {
 	struct network *network = network_find(data, network_id, NULL);
-	struct group *group = find_group(data, group_id, NULL);
+	struct group *group = firewall_find(data, group_id, NULL);
 	if (network && group && network->n_groups < DB_FIREWALL_GROUPS_MAX)
 		network->groups[network->n_groups++] = group;
 	return 0;
@@ -81,7 +81,7 @@ static int add_builtin(struct networks *all, const struct db_firewall_group *bui
 		       struct err *err)
 {
 	struct db_firewall_group row = *builtin;
-	if (find_group(all, builtin->name, NULL))
+	if (firewall_find(all, builtin->name, NULL))
 		return 0;
 	str_uuid_new(row.id);
 	row.builtin = true;
@@ -115,18 +115,18 @@ void firewall_free(struct networks *all)
 
 /* ---- the kernel's part ---- */
 
-static bool is_used(const struct networks *all, const struct group *group)
+static bool is_used(struct networks *all, const struct group *group)
 {
 	for (struct network *n = all->by_id; n; n = n->by_id.next)
 		for (size_t i = 0; i < n->n_groups; i++)
 			if (n->groups[i] == group)
 				return true;
-	return false;
+	return nic_groups_use(all, group);
 }
 
-static uint32_t id_of(const struct group *group)
+uint32_t firewall_id(const struct group *group)
 {
-	return (uint32_t)group->row.number + END_ID;
+	return group ? (uint32_t)group->row.number + END_ID : END_ID;
 }
 
 static enum netcfg_protocol protocol_of(enum db_protocol protocol)
@@ -147,21 +147,21 @@ static enum netcfg_protocol protocol_of(enum db_protocol protocol)
 static struct netcfg_rule rule_of(struct networks *all, const struct db_firewall_rule *rule)
 {
 	struct group *remote =
-		rule->remote_group[0] ? find_group(all, rule->remote_group, NULL) : NULL;
+		rule->remote_group[0] ? firewall_find(all, rule->remote_group, NULL) : NULL;
 	struct netcfg_rule ret = {
 		.direction = rule->direction == DB_DIRECTION_IN ? NETCFG_IN : NETCFG_OUT,
 		.protocol = protocol_of(rule->protocol),
 		.accept = true,
 		.port_first = (uint16_t)rule->port_first,
 		.port_last = (uint16_t)rule->port_last,
-		.remote_group = remote ? id_of(remote) : 0,
+		.remote_group = remote ? firewall_id(remote) : 0,
 	};
 	if (rule->remote[0] && netcfg_addr_parse(rule->remote, &ret.remote, NULL) < 0)
 		ret.remote = (struct netcfg_addr){.family = 0};
 	return ret;
 }
 
-static struct priv_request ensure_request(struct networks *all, const struct group *group)
+struct priv_request firewall_request(struct networks *all, const struct group *group)
 {
 	struct priv_request req = {.verb = PRIV_GROUP_ENSURE};
 	struct priv_group *wish = &req.u.group;
@@ -169,21 +169,12 @@ static struct priv_request ensure_request(struct networks *all, const struct gro
 		*wish = (struct priv_group){.id = END_ID, .drop_in = 1, .drop_out = 1};
 		return req;
 	}
-	wish->id = id_of(group);
+	wish->id = firewall_id(group);
 	wish->revoke = 1;
 	wish->n_rules = (uint8_t)group->row.n_rules;
 	for (size_t i = 0; i < group->row.n_rules; i++)
 		wish->rules[i] = rule_of(all, &group->row.rules[i]);
 	return req;
-}
-
-void firewall_fill_tap(const struct network *network, struct priv_tap *tap)
-{
-	if (network->n_groups == 0)
-		return;
-	for (size_t i = 0; i < network->n_groups; i++)
-		tap->groups[tap->n_groups++] = id_of(network->groups[i]);
-	tap->groups[tap->n_groups++] = END_ID;
 }
 
 static void on_told(struct network *network, const struct priv_reply *reply, int *fds,
@@ -215,7 +206,7 @@ void firewall_settle(struct network *network,
 	network->groups_left = network->n_groups + 1;
 	for (size_t i = 0; i <= network->n_groups; i++) {
 		struct group *group = i < network->n_groups ? network->groups[i] : NULL;
-		struct priv_request req = ensure_request(network->all, group);
+		struct priv_request req = firewall_request(network->all, group);
 		network_call(network, &req, false, on_told);
 	}
 }
@@ -233,7 +224,7 @@ void firewall_sweep(struct networks *all)
 		DL_FOREACH (all->groups, group) {
 			bool used = is_used(all, group);
 			any_used = any_used || used;
-			req.u.group.id = id_of(group);
+			req.u.group.id = firewall_id(group);
 			if (!used)
 				priv_call(all->priv, &req, NULL, 0, NULL, NULL);
 		}
@@ -301,7 +292,7 @@ static int read_groups(struct networks *all, const json_t *names, struct change_
 				     DB_FIREWALL_GROUPS_MAX);
 	json_array_foreach(names, i, name)
 	{
-		struct group *group = find_group(all, json_string_value(name), err);
+		struct group *group = firewall_find(all, json_string_value(name), err);
 		if (!group)
 			return -1;
 		for (size_t j = 0; j < i; j++)
@@ -342,7 +333,7 @@ void networks_set_firewall(struct networks *all, const char *ref, const json_t *
 const struct db_firewall_group *networks_find_group(struct networks *all, const char *ref,
 						    struct err *err)
 {
-	struct group *group = find_group(all, ref, err);
+	struct group *group = firewall_find(all, ref, err);
 	return group ? &group->row : NULL;
 }
 
@@ -358,7 +349,7 @@ void networks_each_group(struct networks *all,
 int networks_create_group(struct networks *all, struct db_firewall_group *row,
 			  const struct db_firewall_group **ret, struct err *err)
 {
-	if (find_group(all, row->name, NULL))
+	if (firewall_find(all, row->name, NULL))
 		return err_set(err, ERR_EXISTS, "there is a firewall group '%s' already",
 			       row->name);
 	str_uuid_new(row->id);
@@ -384,7 +375,7 @@ static void on_updated(void *data, const struct priv_reply *reply, int *fds, con
 	/* cancelled: the daemon ends, and the next one makes it so */
 	struct group *group = err && err->code == ERR_CANCELLED
 				      ? NULL
-				      : find_group(update->all, update->before.id, NULL);
+				      : firewall_find(update->all, update->before.id, NULL);
 	if (group && err) {
 		group->row = update->before;
 		if (db_firewall_update(update->all->db, &group->row, &failed) < 0)
@@ -397,7 +388,7 @@ void networks_update_group(struct networks *all, const struct db_firewall_group 
 			   void *data)
 {
 	struct err err;
-	struct group *group = find_group(all, row->id, &err);
+	struct group *group = firewall_find(all, row->id, &err);
 	if (!group) {
 		cb(data, NULL, &err);
 		return;
@@ -415,13 +406,13 @@ void networks_update_group(struct networks *all, const struct db_firewall_group 
 		cb(data, &group->row, NULL);
 		return;
 	}
-	struct priv_request req = ensure_request(all, group);
+	struct priv_request req = firewall_request(all, group);
 	priv_call(all->priv, &req, NULL, 0, on_updated, update);
 }
 
 int networks_delete_group(struct networks *all, const char *ref, struct err *err)
 {
-	struct group *group = find_group(all, ref, err);
+	struct group *group = firewall_find(all, ref, err);
 	if (!group)
 		return -1;
 	if (group->row.builtin)
@@ -430,6 +421,8 @@ int networks_delete_group(struct networks *all, const char *ref, struct err *err
 			       group->row.name);
 	if (db_firewall_delete(all->db, group->row.id, err) < 0)
 		return -1;
+	/* a NIC may have had it since the last sweep */
+	firewall_sweep(all);
 	DL_DELETE(all->groups, group);
 	free(group);
 	return 0;

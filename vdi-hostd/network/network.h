@@ -139,6 +139,7 @@ struct network_tap {
 	uint32_t ip;
 	bool down;
 	struct db_rate to_guest, from_guest;
+	struct db_nic_groups groups;
 };
 
 /** networks_parse_mac() - "52:54:00:01:02:03"; -1 where it is none */
@@ -146,7 +147,7 @@ int networks_parse_mac(const char *text, uint8_t ret[6]) warn_unused;
 
 /**
  * networks_tap_request() - PRIV_TAP_CREATE or PRIV_TAP_ATTACH of a NIC on @network, guarded as the
- * network says
+ * network says; to be sent at once: the kernel is told first of the NIC's own firewall groups
  * Errors: ERR_INVALID for a MAC that is none.
  */
 int networks_tap_request(struct networks *networks, const struct db_network *network,
@@ -200,8 +201,14 @@ typedef void (*group_cb)(void *data, const struct db_firewall_group *row, const 
 /** networks_update_group() - by the id in @row; in one transaction for all NICs that have it */
 void networks_update_group(struct networks *networks, const struct db_firewall_group *row,
 			   group_cb cb, void *data);
-/** networks_delete_group() - errors: ERR_CONFLICT while a network or a rule names it */
+/** networks_delete_group() - errors: ERR_CONFLICT while a network, a NIC or a rule names it */
 int networks_delete_group(struct networks *networks, const char *ref, struct err *err) warn_unused;
+/** networks_read_groups() - of a NIC, by names or ids */
+int networks_read_groups(struct networks *networks, const json_t *names, struct db_nic_groups *ret,
+			 struct err *err) warn_unused;
+/** networks_fit_groups() - may a NIC of @network have these? Errors: ERR_LIMIT, ERR_UNSUPPORTED */
+int networks_fit_groups(struct networks *networks, const struct db_network *network,
+			const struct db_nic_groups *groups, struct err *err) warn_unused;
 
 /** networks_leases() - what dnsmasq has handed out: array of {mac, ip, hostname, expires_at}; new
  * reference */

@@ -199,13 +199,27 @@ void liveness_free(struct liveness *liveness);
 /* firewall.c */
 int firewall_load(struct networks *all, struct err *err) warn_unused;
 void firewall_free(struct networks *all);
-/** firewall_fill_tap() - the groups that a NIC of the network has */
-void firewall_fill_tap(const struct network *network, struct priv_tap *tap);
+/** firewall_find() - by name or id */
+struct group *firewall_find(struct networks *all, const char *ref, struct err *err);
+/** firewall_id() - what the kernel knows it by; NULL: the one at the end of all */
+uint32_t firewall_id(const struct group *group);
+/** firewall_request() - have the kernel know the group; NULL: the one at the end of all */
+struct priv_request firewall_request(struct networks *all, const struct group *group);
 /** firewall_settle() - the kernel knows the network's groups; @cb as above */
 void firewall_settle(struct network *network,
 		     void (*cb)(struct network *network, const struct err *err));
-/** firewall_sweep() - the kernel forgets groups that no network has */
+/** firewall_sweep() - the kernel forgets groups that no network and no running NIC has */
 void firewall_sweep(struct networks *all);
+
+/* nic_groups.c */
+/** nic_groups_fill_tap() - the groups that a NIC has: its network's, and its own; errors: ERR_LIMIT
+ */
+int nic_groups_fill_tap(const struct network *network, const struct db_nic_groups *groups,
+			struct priv_tap *tap, struct err *err) warn_unused;
+/** nic_groups_tell() - the kernel knows them before it is asked for a tap that has them */
+void nic_groups_tell(const struct network *network, const struct db_nic_groups *groups);
+/** nic_groups_use() - does a NIC of a running desktop have the group? */
+bool nic_groups_use(struct networks *all, const struct group *group);
 
 /* tap.c */
 /** taps_settle() - all NICs of running desktops are on the bridge and guarded; @cb as above */

@@ -44,7 +44,10 @@ int networks_tap_request(struct networks *all, const struct db_network *row,
 	const struct network *network = network_find(all, row->id, err);
 	if (!network)
 		return -1;
-	firewall_fill_tap(network, &req.u.tap);
+	if (nic_groups_fill_tap(network, &tap->groups, &req.u.tap, err) < 0)
+		return -1;
+	if (verb != PRIV_TAP_LOOK)
+		nic_groups_tell(network, &tap->groups);
 	*ret = req;
 	return 0;
 }

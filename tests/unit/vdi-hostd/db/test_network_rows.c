@@ -221,12 +221,57 @@ static void groups_of_networks(void **state)
 	assert_works(f, db_firewall_delete(f->db, "b", &f->err));
 }
 
+static int keep_nic(void *data, const struct db_nic *row)
+{
+	*(struct db_nic *)data = *row;
+	return 0;
+}
+
+static void groups_of_nics(void **state)
+{
+	struct fixture *f = *state;
+	struct db_image image = an_image("image", "debian", 1);
+	struct db_network net = a_network("n", "lan", 1);
+	struct db_desktop desktop = a_desktop("d", "one", 1);
+	struct db_firewall_group a = a_group("a", "alpha"), b = a_group("b", "beta");
+	struct db_firewall_group c = a_group("c", "gamma"), d = a_group("d", "delta");
+	struct db_nic nic = a_nic("d", 2, "n"), got = {0};
+	const char *const own[] = {"b", "c"}, *const many[] = {"a", "d"};
+	nic.groups = (struct db_nic_groups){.id = {"c", "b"}, .n = 2};
+	assert_works(f, db_image_insert(f->db, &image, &f->err));
+	assert_works(f, db_network_insert(f->db, &net, &f->err));
+	assert_works(f, db_desktop_insert(f->db, &desktop, &f->err));
+	assert_works(f, db_firewall_insert(f->db, &a, &f->err));
+	assert_works(f, db_firewall_insert(f->db, &b, &f->err));
+	assert_works(f, db_firewall_insert(f->db, &d, &f->err));
+	/* no group c: nothing is written */
+	assert_fails(f, ERR_CONFLICT, db_nic_insert(f->db, &nic, &f->err));
+	assert_fails(f, ERR_NOT_FOUND, db_nic_update(f->db, &nic, &f->err));
+	assert_works(f, db_firewall_insert(f->db, &c, &f->err));
+	assert_works(f, db_nic_insert(f->db, &nic, &f->err));
+	assert_works(f, db_nic_each(f->db, keep_nic, &got, &f->err));
+	assert_memory_equal(&got, &nic, sizeof(nic));
+	assert_fails(f, ERR_CONFLICT, db_firewall_delete(f->db, "c", &f->err));
+	/* with its network's there are three at most; the same twice counts once */
+	assert_works(f, db_firewall_set_network(f->db, "n", own, 2, &f->err));
+	assert_fails(f, ERR_LIMIT, db_firewall_set_network(f->db, "n", many, 2, &f->err));
+	nic.groups = (struct db_nic_groups){.id = {"b"}, .n = 1};
+	assert_works(f, db_nic_update(f->db, &nic, &f->err));
+	assert_works(f, db_firewall_set_network(f->db, "n", many, 2, &f->err));
+	assert_works(f, db_firewall_delete(f->db, "c", &f->err));
+	assert_works(f, db_nic_each(f->db, keep_nic, &got, &f->err));
+	assert_memory_equal(&got, &nic, sizeof(nic));
+	assert_works(f, db_nic_delete(f->db, "d", 2, &f->err));
+	assert_works(f, db_firewall_delete(f->db, "b", &f->err));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		test_with_db(settings),        test_with_db(uplinks),
 		test_with_db(forwards),        test_with_db(reservations),
 		test_with_db(firewall_groups), test_with_db(groups_of_networks),
+		test_with_db(groups_of_nics),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -347,6 +347,24 @@ const struct db_network *networks_find(struct networks *all, const char *ref, st
 	return NULL;
 }
 
+int networks_read_groups(struct networks *all, const json_t *names, struct db_nic_groups *ret,
+			 struct err *err)
+{
+	return 0;
+}
+
+int networks_fit_groups(struct networks *all, const struct db_network *network,
+			const struct db_nic_groups *groups, struct err *err)
+{
+	return 0;
+}
+
+const struct db_firewall_group *networks_find_group(struct networks *all, const char *ref,
+						    struct err *err)
+{
+	return NULL;
+}
+
 int networks_parse_mac(const char *text, uint8_t ret[6])
 {
 	memset(ret, 2, 6);
