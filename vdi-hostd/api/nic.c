@@ -75,7 +75,8 @@ struct nic_params {
 
 #define FIREWALL_FIELD                                                                             \
 	{                                                                                          \
-		"firewall", JSON_FIELD_STRINGS, 0, AT(firewall), .max = DB_NIC_GROUPS_MAX,         \
+		"firewall", JSON_FIELD_STRINGS, 0, AT(firewall),                                   \
+			.max = DB_NIC_GROUPS_MAX,                                                  \
 			.doc = "its own firewall groups, besides those of its network; what one "  \
 			       "of them all lets through passes"                                   \
 	}

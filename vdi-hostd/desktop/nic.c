@@ -161,8 +161,8 @@ static json_t *groups_json(const struct desktop *desktop, const struct db_nic_gr
 {
 	json_t *ret = json_array();
 	for (size_t i = 0; i < groups->n; i++) {
-		const struct db_firewall_group *group = networks_find_group(
-			desktop->all->env.networks, groups->id[i], NULL);
+		const struct db_firewall_group *group =
+			networks_find_group(desktop->all->env.networks, groups->id[i], NULL);
 		if (group)
 			json_array_append_new(ret, json_string(group->name));
 	}
@@ -181,7 +181,7 @@ static json_t *nic_json(const struct desktop *desktop, const struct nic *nic)
 			 (json_int_t)row->to_guest.burst_kib, "from_guest_kbit",
 			 (json_int_t)row->from_guest.kbit_per_s, "from_guest_burst_kib",
 			 (json_int_t)row->from_guest.burst_kib, "firewall",
- groups_json(desktop, &row->groups));
+			 groups_json(desktop, &row->groups));
 }
 
 json_t *desktop_nics_to_json(struct desktop *desktop)
