@@ -96,6 +96,11 @@ struct quiesce *quiesce_begin(struct desktop *desktop,
  * @cb fires, maybe inside this call */
 void quiesce_end(struct quiesce *quiesce, void (*cb)(void *data, const struct err *err),
 		 void *data);
+/**
+ * quiesce_thaw() - let them go on, whoever brought them to rest; @cb as quiesce_end()'s
+ */
+struct quiesce *quiesce_thaw(struct desktop *desktop, void (*cb)(void *data, const struct err *err),
+			     void *data);
 /** quiesce_drop() - forget it without a word to the guest; NULL is fine */
 void quiesce_drop(struct quiesce *quiesce);
 

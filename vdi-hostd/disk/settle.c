@@ -275,11 +275,6 @@ static void on_thawed(void *data, const struct err *err)
 		release(item);
 }
 
-/* nobody waits for the begin: its end is what a guest needs that was left frozen */
-static void on_unasked(void *data, const struct err *err)
-{
-}
-
 static void settle_running(struct unsettled *item, struct desktop *desktop)
 {
 	struct err err;
@@ -288,8 +283,7 @@ static void settle_running(struct unsettled *item, struct desktop *desktop)
 	if (desktop_begin(desktop, on_claim_ended, item, &err) < 0)
 		return; /* busy: later */
 	item->claimed = desktop;
-	item->quiesce = quiesce_begin(desktop, on_unasked, item);
-	quiesce_end(item->quiesce, on_thawed, item);
+	item->quiesce = quiesce_thaw(desktop, on_thawed, item);
 }
 
 static bool has_half_done(struct disks *disks, const char *desktop_id)
