@@ -152,9 +152,11 @@ static void link_told(struct reading *reading, struct nlmsghdr *message)
 	const bool gone = message->nlmsg_type == RTM_DELLINK;
 	if (nlmsg_parse(message, sizeof(*head), attr, IFLA_MAX, NULL) < 0)
 		return;
-	/* a bridge speaks of its ports in messages of its own; leaving it is told by the link too
+	/*
+	 * A bridge speaks of its ports in messages of its own: the only ones that tell of a port's
+	 * isolation, and of leaving it they say no more than the link itself.
 	 */
-	if (head->ifi_family != AF_UNSPEC)
+	if (head->ifi_family != AF_UNSPEC && (head->ifi_family != AF_BRIDGE || gone))
 		return;
 	message->nlmsg_type = RTM_NEWLINK;
 	if (!netcfg_link_parse(message, &link))

@@ -7,7 +7,8 @@
 struct netcfg_monitor;
 
 enum netcfg_event_kind {
-	NETCFG_EVENT_LINK = 1,      /* new or changed: @link, @index, @master, @up */
+	NETCFG_EVENT_LINK = 1,      /* new or changed, itself or as a port: @link, @index, @master,
+				       @up */
 	NETCFG_EVENT_LINK_GONE,     /* @link, @index */
 	NETCFG_EVENT_ADDRESS,       /* given: @link, @address */
 	NETCFG_EVENT_ADDRESS_GONE,  /* @link, @address */

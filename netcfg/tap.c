@@ -5,6 +5,7 @@
 #include <linux/if_link.h>
 #include <linux/if_tun.h>
 #include <linux/rtnetlink.h>
+#include <linux/virtio_net.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -28,6 +29,17 @@ static int tap_check(const char *name, const struct netcfg_tap *tap, struct err 
 }
 
 /* One queue of a tap; the first makes it, and it lives as long as any of them. */
+static int queue_join(int fd, const char *name, bool multi, struct err *err)
+{
+	struct ifreq req = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR |
+						 (multi ? IFF_MULTI_QUEUE : 0))};
+	snprintf(req.ifr_name, sizeof(req.ifr_name), "%s", name);
+	if (ioctl(fd, TUNSETIFF, &req) < 0)
+		return err_set_sys(err, errno == EEXIST ? ERR_BUSY : err_from_errno(errno), errno,
+				   "cannot make tap %s", name);
+	return 0;
+}
+
 static int queue_open(const char *name, bool multi, struct err *err)
 {
 	_cleanup_close_ int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -36,11 +48,8 @@ static int queue_open(const char *name, bool multi, struct err *err)
 		return err_set_sys(err, missing ? ERR_UNSUPPORTED : err_from_errno(errno), errno,
 				   "cannot open /dev/net/tun for tap %s", name);
 	}
-	struct ifreq req = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR |
-						 (multi ? IFF_MULTI_QUEUE : 0))};
-	snprintf(req.ifr_name, sizeof(req.ifr_name), "%s", name);
-	if (ioctl(fd, TUNSETIFF, &req) < 0)
-		return err_set_sys(err, err_from_errno(errno), errno, "cannot make tap %s", name);
+	if (queue_join(fd, name, multi, err) < 0)
+		return -1;
 	return TAKE_FD(fd);
 }
 
@@ -76,10 +85,22 @@ static int bridge_find(struct netcfg *netcfg, const char *name, const struct net
 	return 0;
 }
 
+/* what a tap that has just been made becomes before anything passes it */
+static int tap_begin(struct netcfg *netcfg, const char *name, const struct netcfg_link *bridge,
+		     const struct netcfg_tap *tap, struct err *err)
+{
+	struct netcfg_link link;
+	/* its own IPv6 is of no use to us and would only announce itself to guests */
+	netcfg_ipv6_set(name, false);
+	if (netcfg_link_find(netcfg, name, "tun", &link, err) < 0)
+		return -1;
+	return tap_join(netcfg, name, link.index, bridge, tap, err);
+}
+
 int netcfg_tap_create(struct netcfg *netcfg, const char *name, const struct netcfg_tap *tap,
 		      int *ret_fds, struct err *err)
 {
-	struct netcfg_link bridge, link;
+	struct netcfg_link bridge;
 	int fds[NETCFG_TAP_QUEUES_MAX];
 	unsigned int n = 0;
 	const unsigned int queues = tap->queues > 1 ? tap->queues : 1;
@@ -91,16 +112,38 @@ int netcfg_tap_create(struct netcfg *netcfg, const char *name, const struct netc
 		if (fds[n] < 0)
 			goto fail;
 	}
-	/* its own IPv6 is of no use to us and would only announce itself to guests */
-	netcfg_ipv6_set(name, false);
-	if (netcfg_link_find(netcfg, name, "tun", &link, err) < 0 ||
-	    tap_join(netcfg, name, link.index, &bridge, tap, err) < 0)
+	if (tap_begin(netcfg, name, &bridge, tap, err) < 0)
 		goto fail;
 	memcpy(ret_fds, fds, n * sizeof(*fds));
 	return 0;
 fail:
 	while (n > 0)
 		close(fds[--n]);
+	return -1;
+}
+
+int netcfg_tap_renew(struct netcfg *netcfg, const char *name, const struct netcfg_tap *tap,
+		     const int *fds, struct err *err)
+{
+	const int header = sizeof(struct virtio_net_hdr_mrg_rxbuf);
+	const unsigned int queues = tap->queues > 1 ? tap->queues : 1;
+	struct netcfg_link bridge;
+	struct err ignored;
+	if (tap_check(name, tap, err) < 0 || bridge_find(netcfg, name, tap, &bridge, err) < 0 ||
+	    netcfg_link_delete(netcfg, name, "tun", err) < 0)
+		return -1;
+	for (unsigned int i = 0; i < queues; i++)
+		if (queue_join(fds[i], name, queues > 1, err) < 0)
+			goto fail;
+	if (ioctl(fds[0], TUNSETVNETHDRSZ, &header) < 0) {
+		err_set_sys(err, err_from_errno(errno), errno, "cannot set up tap %s", name);
+		goto fail;
+	}
+	if (tap_begin(netcfg, name, &bridge, tap, err) == 0)
+		return 0;
+fail:
+	/* the descriptors are not ours to close */
+	(void)!netcfg_link_delete(netcfg, name, "tun", &ignored);
 	return -1;
 }
 

@@ -43,6 +43,19 @@ int netcfg_tap_attach(struct netcfg *netcfg, const char *name, const struct netc
 		      struct err *err) warn_unused;
 
 /**
+ * netcfg_tap_renew() - a tap that somebody deleted, made again behind the descriptors it had
+ * @fds: max(1, queues) of them, borrowed; none of them has a tap any more
+ *
+ * Whoever reads and writes them (QEMU, vhost-net) goes on and need not be told. What it had set up
+ * is gone with the old tap: the header before each frame is taken to be that of virtio 1.0
+ * (12 bytes), and nothing is offloaded to it, which is right for everybody and slower. Errors: as
+ * netcfg_tap_create(); ERR_BUSY when one of @fds has another tap. On failure there is none, as
+ * before.
+ */
+int netcfg_tap_renew(struct netcfg *netcfg, const char *name, const struct netcfg_tap *tap,
+		     const int *fds, struct err *err) warn_unused;
+
+/**
  * netcfg_tap_delete() - no tap of that name, whoever holds it; one that is not there is fine
  * Errors: ERR_CONFLICT when the link is no tap.
  */

@@ -95,6 +95,8 @@ struct network_tap desktop_nic_tap(const struct desktop *desktop, const struct n
 	return (struct network_tap){
 		.desktop = (uint32_t)desktop->row.slot,
 		.nic = (uint32_t)nic->row.number,
+		.pid = desktop->row.pid,
+		.start_time = desktop->row.start_time,
 		.mac = nic->row.mac,
 		.ip = nic->row.ip,
 		.down = !nic->row.link_up,

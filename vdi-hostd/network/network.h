@@ -132,9 +132,12 @@ json_t *networks_reservation_to_json(struct networks *networks, const struct db_
  * @desktop, @nic: the desktop's slot, and which of its NICs
  * @ip: host byte order; 0: given by others
  * @down: the cable is out
+ * @pid, @start_time: the desktop's QEMU, or zeros
  */
 struct network_tap {
 	uint32_t desktop, nic;
+	int64_t pid;
+	uint64_t start_time;
 	const char *mac;
 	uint32_t ip;
 	bool down;

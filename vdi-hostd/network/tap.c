@@ -29,6 +29,8 @@ int networks_tap_request(struct networks *all, const struct db_network *row,
 	req.u.tap = (struct priv_tap){
 		.desktop = tap->desktop,
 		.nic = tap->nic,
+		.pid = (int32_t)tap->pid,
+		.start_time = tap->start_time,
 		.network = (uint32_t)row->slot,
 		.address = htonl(tap->ip),
 		.any_address = row->kind == DB_NETWORK_BRIDGED,

@@ -11,7 +11,7 @@
 #include "netcfg/monitor.h"
 #include "vdi-hostd/network/private.h"
 
-#define ROUND_MS 60000 /* for what the kernel tells nobody, as a port's isolation */
+#define ROUND_MS 60000 /* for what was not heard, whatever that was */
 #define PAUSE_MS 150   /* several changes come together, and our own settle */
 
 struct watch {

@@ -43,7 +43,8 @@ enum priv_verb {
 	PRIV_CGROUP_DELETE,  /* slot: a desktop's cgroup gone; ERR_BUSY while QEMU is in it */
 	PRIV_IMG_SPAWN,      /* img, descriptors sources, target, stdout, stderr -> process */
 	PRIV_IMG_SIGNAL,     /* process (whatever its slot): SIGTERM, SIGKILL */
-	PRIV_TAP_ATTACH,     /* tap that is there: guarded, up and on its network's bridge */
+	PRIV_TAP_ATTACH,     /* tap of a QEMU that runs: guarded, up and on its network's bridge;
+				made again where somebody deleted it */
 	PRIV_NETWORK_LOOK,   /* network -> missing */
 	PRIV_TAP_LOOK,       /* tap -> missing */
 	PRIV_FORWARD_ENSURE, /* forward */
@@ -123,6 +124,8 @@ enum {
  * @down: bool: the cable is out
  * @groups: firewall groups by id, which PRIV_GROUP_ENSURE made
  * @rates: how fast it may be
+ * @pid, @start_time: TAP_ATTACH: the desktop's QEMU, which has the tap's descriptors; zeros: a tap
+ *                    that is not there is ERR_NOT_FOUND
  */
 struct priv_tap {
 	uint32_t desktop;
@@ -135,6 +138,8 @@ struct priv_tap {
 	uint8_t any_address, isolated, down, n_groups;
 	uint32_t groups[NETCFG_NIC_GROUPS_MAX];
 	struct netcfg_rates rates;
+	int32_t pid;
+	uint64_t start_time;
 };
 
 /** struct priv_uplink - @timeout_s: 0: it is confirmed already; RELEASE does not look at it */

@@ -77,6 +77,11 @@ int verb_qemu_spawn(struct verbs *verbs, const struct priv_request *req, const i
 int verb_img_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err);
 int verb_img_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		   struct priv_reply *reply, int *reply_fds, struct err *err);
+/** verb_process_open() - a pidfd of a process that runs under @uid; errors: as proc_open(),
+ * ERR_DENIED
+ */
+int verb_process_open(pid_t pid, uint64_t start_time, uid_t uid, int *ret_pidfd,
+		      struct err *err) warn_unused;
 int verb_signal_check(const struct priv_request *req, const int *fds, size_t n_fds,
 		      struct err *err);
 int verb_signal(struct verbs *verbs, const struct priv_request *req, const int *fds,

@@ -350,27 +350,38 @@ static uid_t expected_uid(const struct verbs *verbs, const struct priv_request *
 	return verbs->config.uid;
 }
 
+int verb_process_open(pid_t pid, uint64_t start_time, uid_t uid, int *ret_pidfd, struct err *err)
+{
+	_cleanup_close_ int pidfd = -1;
+	uid_t found;
+
+	if (proc_open(pid, start_time, &pidfd, err) < 0)
+		return -1;
+	/* should the pid change hands right here, the pidfd is still that of the first */
+	if (read_uid(pid, &found) < 0 || found != uid)
+		return err_set(err, ERR_DENIED,
+			       "process %d is not the one that was asked for: it runs under "
+			       "another uid",
+			       (int)pid);
+	*ret_pidfd = TAKE_FD(pidfd);
+	return 0;
+}
+
 int verb_signal(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		struct priv_reply *reply, int *reply_fds, struct err *err)
 {
 	const struct priv_process *process = &req->u.process;
 	struct err why;
 	_cleanup_close_ int pidfd = -1;
-	uid_t uid;
 
 	/* nothing is remembered: the daemon may have been started again since */
-	if (proc_open(process->pid, process->start_time, &pidfd, &why) < 0) {
+	if (verb_process_open(process->pid, process->start_time, expected_uid(verbs, req), &pidfd,
+			      &why) < 0) {
 		if (why.code == ERR_NOT_FOUND)
 			return 0;
 		*err = why;
 		return -1;
 	}
-	/* should the pid change hands right here, the signal still goes to the pidfd's process */
-	if (read_uid(process->pid, &uid) < 0 || uid != expected_uid(verbs, req))
-		return err_set(err, ERR_DENIED,
-			       "process %d is not the one to signal: it runs "
-			       "under another uid",
-			       process->pid);
 	return proc_signal(pidfd, process->sig, err);
 }
 

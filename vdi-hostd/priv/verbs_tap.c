@@ -9,6 +9,7 @@
 #include "netcfg/rate.h"
 #include "netcfg/tap.h"
 #include "vdi-hostd/priv/network_names.h"
+#include "vdi-hostd/priv/tap_file.h"
 
 static bool is_guarded(const struct priv_tap *tap)
 {
@@ -44,6 +45,9 @@ int verb_tap_check(const struct priv_request *req, const int *fds, size_t n_fds,
 		return -1;
 	if (is_guarded(tap) && !netcfg_mac_is_valid(tap->mac))
 		return err_set_field(err, "mac", "a NIC's MAC must be a unicast one");
+	if (tap->pid != 0 && (tap->pid < 2 || tap->start_time == 0))
+		return err_set_field(err, "pid", "pid %d with start time %llu names no process",
+				     tap->pid, (unsigned long long)tap->start_time);
 	if (tap->mtu && (tap->mtu < PRIV_MTU_MIN || tap->mtu > PRIV_MTU_MAX))
 		return err_set_field(err, "mtu", "MTU %u is not in %d to %d", tap->mtu,
 				     PRIV_MTU_MIN, PRIV_MTU_MAX);
@@ -129,7 +133,8 @@ int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const i
 	if (network_need_netcfg(verbs, err) < 0 || guard(verbs, tap, name.text, err) < 0)
 		return -1;
 	bool made = netcfg_tap_create(verbs->netcfg, name.text, &wish, reply_fds, err) == 0;
-	if (!made || limit(verbs, tap, name.text, err) < 0) {
+	if (!made || tap_file_mark(reply_fds[0], tap->nic, err) < 0 ||
+	    limit(verbs, tap, name.text, err) < 0) {
 		struct err ignored;
 		if (made)
 			close(TAKE_FD(reply_fds[0]));
@@ -140,6 +145,25 @@ int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const i
 	return 0;
 }
 
+/*
+ * Somebody deleted the tap. QEMU still has its file, which is good for another one: so its guest
+ * never misses it.
+ */
+static int find_file(const struct verbs *verbs, const struct priv_tap *tap, const char *name,
+		     int *ret, struct err *err)
+{
+	const uid_t uid = verbs->config.uid_base + tap->desktop;
+	_cleanup_close_ int pidfd = -1;
+
+	if (tap->pid == 0)
+		return err_set(err, ERR_NOT_FOUND, "there is no tap %s", name);
+	if (verb_process_open(tap->pid, tap->start_time, uid, &pidfd, err) < 0)
+		return -1;
+	if (tap_files_take(pidfd, tap->pid, uid, tap->nic, ret, 1, err) < 0)
+		return err_prefix(err, "tap %s was deleted", name);
+	return 0;
+}
+
 int verb_tap_attach(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err)
 {
@@ -147,18 +171,17 @@ int verb_tap_attach(struct verbs *verbs, const struct priv_request *req, const i
 	const struct link_name name = tap_name(tap->desktop, tap->nic);
 	const struct link_name bridge = bridge_name(tap->network);
 	const struct netcfg_tap wish = tap_of(tap, bridge.text);
+	_cleanup_close_ int file = -1;
 	bool there;
 
 	if (network_need_netcfg(verbs, err) < 0 ||
-	    netcfg_link_exists(verbs->netcfg, name.text, &there, err) < 0)
+	    netcfg_link_exists(verbs->netcfg, name.text, &there, err) < 0 ||
+	    (!there && find_file(verbs, tap, name.text, &file, err) < 0) ||
+	    guard(verbs, tap, name.text, err) < 0)
 		return -1;
-	if (!there)
-		return err_set(err, ERR_NOT_FOUND, "there is no tap %s", name.text);
-	if (guard(verbs, tap, name.text, err) < 0)
-		return -1;
-	if (netcfg_tap_attach(verbs->netcfg, name.text, &wish, err) < 0)
-		return -1;
-	return limit(verbs, tap, name.text, err);
+	int done = there ? netcfg_tap_attach(verbs->netcfg, name.text, &wish, err)
+			 : netcfg_tap_renew(verbs->netcfg, name.text, &wish, &file, err);
+	return done < 0 ? -1 : limit(verbs, tap, name.text, err);
 }
 
 int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,

@@ -427,7 +427,14 @@ static void test_out_of_range(void **state)
 		{PRIV_CGROUP_DELETE, {0, 0, 0, 0}},
 	};
 	const struct priv_tap taps[] = {
-		{0, 0, 1}, {PRIV_SLOT_MAX + 1, 0, 1}, {1, QEMU_NICS_MAX, 1}, {1, 0, 0}};
+		{0, 0, 1},
+		{PRIV_SLOT_MAX + 1, 0, 1},
+		{1, QEMU_NICS_MAX, 1},
+		{1, 0, 0},
+		{1, 0, 1, .pid = 1, .start_time = 5},
+		{1, 0, 1, .pid = -500, .start_time = 5},
+		{1, 0, 1, .pid = 500},
+	};
 	const struct {
 		uint32_t verb;
 		struct priv_process process;
