@@ -36,6 +36,11 @@ int netcfg_rates_ensure(struct netcfg *netcfg, const char *name, const struct ne
 /** netcfg_rates_remove() - no limits, nothing left of them, also where the link itself is gone */
 int netcfg_rates_remove(struct netcfg *netcfg, const char *name, struct err *err) warn_unused;
 
+/** netcfg_rates_has() - has it these limits? What they are, but not the little that the kernel
+ * rounds */
+int netcfg_rates_has(struct netcfg *netcfg, const char *name, const struct netcfg_rates *rates,
+		     bool *ret, struct err *err) warn_unused;
+
 /** netcfg_rates_get() - as the kernel has them; zeros for no limit; errors: ERR_NOT_FOUND */
 int netcfg_rates_get(struct netcfg *netcfg, const char *name, struct netcfg_rates *ret,
 		     struct err *err) warn_unused;

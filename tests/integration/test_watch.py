@@ -79,6 +79,22 @@ def test_deleted_taps_come_back_under_their_nics(world, guest):
     world.call("network.delete", network="other")
 
 
+@pytest.mark.parametrize("argv", [
+    "tc qdisc delete dev {tap} root",
+    "tc qdisc replace dev {tap} root handle 7d1: tbf rate 1gbit burst 1mb latency 1ms",
+    "tc qdisc delete dev {tap} ingress",
+    "ip link delete ifb-{tap}",
+])
+def test_limits_are_put_back(world, guest, argv):
+    world.call("desktop.nic.update", desktop="watched", nic=0, to_guest_kbit=50000, from_guest_kbit=40000)
+    tap = tap_of(guest)
+    reason = taken_away(world, argv, *argv.format(tap=tap).split())
+    assert "limited" in reason
+    [port] = [p for p in lan(world)["actual"]["ports"] if p["name"] == tap]
+    assert (port["to_guest_kbit"], port["from_guest_kbit"]) == (50000, 40000)
+    world.call("desktop.nic.update", desktop="watched", nic=0, to_guest_kbit=0, from_guest_kbit=0)
+
+
 def test_tap_deleted_while_no_daemon_runs(world, guest):
     world.kill()
     run("ip", "link", "delete", tap_of(guest))

@@ -222,6 +222,13 @@ void nic_groups_tell(const struct network *network, const struct db_nic_groups *
 bool nic_groups_use(struct networks *all, const struct group *group);
 
 /* tap.c */
+/**
+ * tap_compare() - what the kernel's tap has otherwise than @tap and its network say
+ * @cb: once for each, with a sentence; what guards the tap is not looked at
+ */
+void tap_compare(const struct network *network, struct netcfg *netcfg,
+		 const struct network_tap *tap, void (*cb)(void *data, const char *text),
+		 void *data);
 /** taps_settle() - all NICs of running desktops are on the bridge and guarded; @cb as above */
 void taps_settle(struct network *network,
 		 void (*cb)(struct network *network, const struct err *err));
