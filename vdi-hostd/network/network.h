@@ -132,12 +132,14 @@ json_t *networks_reservation_to_json(struct networks *networks, const struct db_
  * @desktop, @nic: the desktop's slot, and which of its NICs
  * @ip: host byte order; 0: given by others
  * @down: the cable is out
+ * @queues: of one that is made: 1 to QEMU_QUEUES_MAX
  */
 struct network_tap {
 	uint32_t desktop, nic;
 	const char *mac;
 	uint32_t ip;
 	bool down;
+	unsigned int queues;
 	struct db_rate to_guest, from_guest;
 	struct db_nic_groups groups;
 };

@@ -35,6 +35,7 @@ int networks_tap_request(struct networks *all, const struct db_network *row,
 		.isolated = row->isolate_ports,
 		.mtu = (uint16_t)row->mtu,
 		.down = tap->down,
+		.queues = (uint8_t)tap->queues,
 		.rates = {rate_of(&tap->to_guest), rate_of(&tap->from_guest)},
 	};
 	if (networks_parse_mac(tap->mac, req.u.tap.mac) < 0 || !netcfg_mac_is_valid(req.u.tap.mac))

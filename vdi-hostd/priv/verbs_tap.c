@@ -47,6 +47,9 @@ int verb_tap_check(const struct priv_request *req, const int *fds, size_t n_fds,
 	if (tap->mtu && (tap->mtu < PRIV_MTU_MIN || tap->mtu > PRIV_MTU_MAX))
 		return err_set_field(err, "mtu", "MTU %u is not in %d to %d", tap->mtu,
 				     PRIV_MTU_MIN, PRIV_MTU_MAX);
+	if (tap->queues > QEMU_QUEUES_MAX)
+		return err_set_field(err, "queues", "%u queues are over %d", tap->queues,
+				     QEMU_QUEUES_MAX);
 	if (tap->n_groups > NETCFG_NIC_GROUPS_MAX)
 		return err_set_field(err, "n_groups", "%u groups are over %d", tap->n_groups,
 				     NETCFG_NIC_GROUPS_MAX);
@@ -117,26 +120,46 @@ static int limit(struct verbs *verbs, const struct priv_tap *tap, const char *na
 	return netcfg_rates_remove(verbs->netcfg, name, err);
 }
 
+static bool has(const struct verbs *verbs, uint32_t feature)
+{
+	return verbs->kernel_features & feature;
+}
+
+/* It makes a NIC faster, and is no reason for having none. */
+static void add_vhost(const struct verbs *verbs, struct priv_reply *reply, int *reply_fds)
+{
+	struct err why;
+
+	if (!verbs->config.vhost || !has(verbs, PRIV_HAS_VHOST_NET))
+		return;
+	if (netcfg_vhost_open(reply->queues, reply_fds + reply->queues, &why) < 0)
+		reply->vhost_sys = why.sys;
+	else
+		reply->n_fds += reply->queues;
+}
+
 int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err)
 {
 	const struct priv_tap *tap = &req->u.tap;
 	const struct link_name name = tap_name(tap->desktop, tap->nic);
 	const struct link_name bridge = bridge_name(tap->network);
-	const struct netcfg_tap wish = tap_of(tap, bridge.text);
+	struct netcfg_tap wish = tap_of(tap, bridge.text);
 	const char *const names[] = {name.text};
 
+	wish.queues = tap->queues > 1 && has(verbs, PRIV_HAS_MULTI_QUEUE) ? tap->queues : 1;
 	if (network_need_netcfg(verbs, err) < 0 || guard(verbs, tap, name.text, err) < 0)
 		return -1;
 	bool made = netcfg_tap_create(verbs->netcfg, name.text, &wish, reply_fds, err) == 0;
 	if (!made || limit(verbs, tap, name.text, err) < 0) {
 		struct err ignored;
-		if (made)
-			close(TAKE_FD(reply_fds[0]));
+		for (unsigned int i = 0; made && i < wish.queues; i++)
+			mem_closep(&reply_fds[i]);
 		(void)!netcfg_nics_delete(verbs->netcfg, names, 1, &ignored);
 		return -1;
 	}
-	reply->n_fds = 1;
+	reply->n_fds = reply->queues = wish.queues;
+	add_vhost(verbs, reply, reply_fds);
 	return 0;
 }
 
