@@ -147,6 +147,20 @@ fail:
 	return -1;
 }
 
+int netcfg_vhost_open(unsigned int n, int *ret_fds, struct err *err)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		ret_fds[i] = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
+		if (ret_fds[i] >= 0)
+			continue;
+		err_set_sys(err, err_from_errno(errno), errno, "cannot open /dev/vhost-net");
+		while (i > 0)
+			mem_closep(&ret_fds[--i]);
+		return -1;
+	}
+	return 0;
+}
+
 int netcfg_tap_attach(struct netcfg *netcfg, const char *name, const struct netcfg_tap *tap,
 		      struct err *err)
 {

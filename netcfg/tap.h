@@ -1,4 +1,4 @@
-/* Taps: links whose other end is a descriptor that QEMU reads and writes. */
+/* Taps: links whose other end are descriptors that QEMU, or the kernel for it, reads and writes. */
 #pragma once
 
 #include "netcfg/port.h"
@@ -32,6 +32,15 @@ struct netcfg_tap {
  */
 int netcfg_tap_create(struct netcfg *netcfg, const char *name, const struct netcfg_tap *tap,
 		      int *ret_fds, struct err *err) warn_unused;
+
+/**
+ * netcfg_vhost_open() - descriptors by which QEMU has the kernel itself move a tap's packets
+ * @n: one a queue; all or none of them
+ * @ret_fds: room for @n; close-on-exec, the caller's
+ *
+ * Errors: ERR_NOT_FOUND without /dev/vhost-net.
+ */
+int netcfg_vhost_open(unsigned int n, int *ret_fds, struct err *err) warn_unused;
 
 /**
  * netcfg_tap_attach() - a tap that is there is as @tap says (but for @queues), whoever holds it

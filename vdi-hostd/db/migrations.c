@@ -200,6 +200,12 @@ static const char *const migrations[] = {
 	" FOREIGN KEY (desktop_id, number) REFERENCES nic (desktop_id, number) ON DELETE CASCADE)"
 	" STRICT, WITHOUT ROWID;"
 	"CREATE INDEX nic_firewall_group ON nic_firewall (group_id);",
+
+	/* 6: several queues a NIC, and what a NIC of a guest that runs was given */
+	"ALTER TABLE nic ADD COLUMN queues INTEGER NOT NULL DEFAULT 1"
+	" CHECK (queues BETWEEN 1 AND 8);"
+	"ALTER TABLE nic ADD COLUMN given_queues INTEGER NOT NULL DEFAULT 1;"
+	"ALTER TABLE nic ADD COLUMN given_vhost INTEGER NOT NULL DEFAULT 0;",
 };
 
 #define NEWEST ((int)ARRAY_LEN(migrations))

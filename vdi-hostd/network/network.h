@@ -133,6 +133,7 @@ json_t *networks_reservation_to_json(struct networks *networks, const struct db_
  * @ip: host byte order; 0: given by others
  * @down: the cable is out
  * @pid, @start_time: the desktop's QEMU, or zeros
+ * @queues: of one that is made: 1 to QEMU_QUEUES_MAX
  */
 struct network_tap {
 	uint32_t desktop, nic;
@@ -141,6 +142,7 @@ struct network_tap {
 	const char *mac;
 	uint32_t ip;
 	bool down;
+	unsigned int queues;
 	struct db_rate to_guest, from_guest;
 	struct db_nic_groups groups;
 };

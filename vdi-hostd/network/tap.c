@@ -44,6 +44,7 @@ int networks_tap_request(struct networks *all, const struct db_network *row,
 		.isolated = row->isolate_ports,
 		.mtu = (uint16_t)row->mtu,
 		.down = tap->down,
+		.queues = (uint8_t)tap->queues,
 		.rates = rates_of(tap),
 	};
 	if (networks_parse_mac(tap->mac, req.u.tap.mac) < 0 || !netcfg_mac_is_valid(req.u.tap.mac))
@@ -79,6 +80,14 @@ static void differ(const struct comparison *to, const char *fmt, ...)
 	to->differ(to->data, text);
 }
 
+/* Its end may not have been heard of yet. */
+static bool went_with_qemu(const struct network_tap *tap)
+{
+	uint64_t start_time;
+	return tap->pid != 0 && (proc_start_time((pid_t)tap->pid, &start_time, NULL) < 0 ||
+				 start_time != tap->start_time);
+}
+
 void tap_compare(const struct network *network, struct netcfg *netcfg,
 		 const struct network_tap *tap, void (*cb)(void *data, const char *text),
 		 void *data)
@@ -92,7 +101,8 @@ void tap_compare(const struct network *network, struct netcfg *netcfg,
 	network_bridge_name(network, bridge);
 	snprintf(name, sizeof(name), "vdi%un%u", tap->desktop, tap->nic);
 	if (netcfg_link_get(netcfg, name, &link, NULL) < 0) {
-		differ(&to, "tap %s is gone", name);
+		if (!went_with_qemu(tap))
+			differ(&to, "tap %s is gone", name);
 		return;
 	}
 	if (strcmp(link.master_name, bridge) != 0)

@@ -32,10 +32,10 @@ enum priv_verb {
 	PRIV_BRIDGE_ENSURE, /* network: firewall of it, then bridge with its addresses, up; VXLAN or
 			       VLAN as a port of it */
 	PRIV_BRIDGE_DELETE, /* slot: bridge, VXLAN, VLAN and firewall gone; no uplink */
-	PRIV_TAP_CREATE,    /* tap -> its descriptor, guarded before it is there; an old one of that
-			       name is replaced */
-	PRIV_TAP_DELETE,    /* tap, and its guard; its network is not looked at */
-	PRIV_DNSMASQ_SPAWN, /* network -> process; see below */
+	PRIV_TAP_CREATE, /* tap -> its descriptors, guarded before it is there; an old one of that
+			    name is replaced */
+	PRIV_TAP_DELETE, /* tap, and its guard; its network is not looked at */
+	PRIV_DNSMASQ_SPAWN,  /* network -> process; see below */
 	PRIV_DNSMASQ_SIGNAL, /* process: SIGHUP, SIGTERM, SIGKILL */
 	PRIV_QEMU_SPAWN,     /* qemu, descriptors as it says -> process */
 	PRIV_QEMU_SIGNAL,    /* process: SIGTERM, SIGKILL */
@@ -122,6 +122,7 @@ enum {
  * @any_address: bool: others than we give addresses out: MACs are guarded only
  * @isolated: bool: nothing passes to other isolated ports of the bridge
  * @down: bool: the cable is out
+ * @queues: of PRIV_TAP_CREATE only; 0: as 1. One is made where the kernel has no more
  * @groups: firewall groups by id, which PRIV_GROUP_ENSURE made
  * @rates: how fast it may be
  * @pid, @start_time: TAP_ATTACH: the desktop's QEMU, which has the tap's descriptors; zeros: a tap
@@ -135,7 +136,7 @@ struct priv_tap {
 	uint8_t address6[16];
 	uint8_t mac[6];
 	uint16_t mtu;
-	uint8_t any_address, isolated, down, n_groups;
+	uint8_t any_address, isolated, down, queues, n_groups;
 	uint32_t groups[NETCFG_NIC_GROUPS_MAX];
 	struct netcfg_rates rates;
 	int32_t pid;
@@ -230,8 +231,10 @@ enum {
 /**
  * struct priv_reply - @err.code is 0 on success
  *
- * Descriptors: TAP_CREATE the tap; *_SPAWN a pidfd; WATCH the pipe's end. A *_SPAWN is answered
- * when the program really runs; one that is missing or may not be executed is ERR_UNAVAILABLE.
+ * Descriptors: TAP_CREATE those of @queues queues of the tap, then as many of vhost-net where the
+ * host has it; *_SPAWN a pidfd; WATCH the pipe's end. A *_SPAWN is answered when the program really
+ * runs; one that is missing or may not be executed is ERR_UNAVAILABLE.
+ * @vhost_sys: why there are none of vhost-net though the host has it: an errno, or 0
  * @wait_status as waitpid(2) gives it, -1 if unknown (not a child of this half, or asked for
  * before).
  */
@@ -242,6 +245,8 @@ struct priv_reply {
 	uint64_t start_time;
 	int32_t wait_status;
 	uint32_t missing; /* PRIV_MISSING_* */
+	uint32_t queues;
+	int32_t vhost_sys;
 	struct netcfg_counters traffic;
 	struct netcfg_nic_drops drops;
 	uint32_t n_fds;

@@ -40,10 +40,12 @@
 
 DEFINE_FREEP(DIR, closedir);
 
-int tap_file_mark(int fd, uint32_t nic, struct err *err)
+int tap_files_mark(const int *fds, size_t n, uint32_t nic, struct err *err)
 {
-	if (fcntl(fd, F_SETSIG, MARK(nic)) < 0)
-		return err_set_sys(err, ERR_IO, errno, "cannot mark a tap as that of NIC %u", nic);
+	for (size_t i = 0; i < n; i++)
+		if (fcntl(fds[i], F_SETSIG, MARK(nic)) < 0)
+			return err_set_sys(err, ERR_IO, errno, "cannot mark a tap as NIC %u's",
+					   nic);
 	return 0;
 }
 
@@ -76,11 +78,12 @@ static void close_all(int *fds, size_t n)
 		close(fds[i]);
 }
 
-/* exactly @n, or none and an error */
-static int find(int pidfd, pid_t pid, uint32_t nic, int *ret, size_t n, struct err *err)
+/* some, @max at most, or none and an error */
+static int find(int pidfd, pid_t pid, uint32_t nic, int *ret, size_t max, size_t *ret_n,
+		struct err *err)
 {
 	struct err denied = {0};
-	size_t n_found = 0;
+	size_t n = 0;
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
 	_cleanup_(closedirp) DIR *dir = opendir(path);
@@ -90,21 +93,23 @@ static int find(int pidfd, pid_t pid, uint32_t nic, int *ret, size_t n, struct e
 		int fd = take(pidfd, entry->d_name, nic, &denied);
 		if (fd < 0)
 			continue;
-		if (n_found < n)
-			ret[n_found] = fd;
+		if (n < max)
+			ret[n] = fd;
 		else
 			close(fd);
-		n_found++;
+		n++;
 	}
-	if (n_found == n)
+	if (n > 0 && n <= max) {
+		*ret_n = n;
 		return 0;
-	close_all(ret, n_found < n ? n_found : n);
+	}
+	close_all(ret, n < max ? n : max);
 	if (denied.code) {
 		*err = denied;
 		return -1;
 	}
-	return err_set(err, ERR_UNAVAILABLE, "its QEMU has not the %zu files left of it; " RESTART,
-		       n);
+	return err_set(err, ERR_UNAVAILABLE, "its QEMU has %s left of it; " RESTART,
+		       n == 0 ? "no file" : "too many files");
 }
 
 /* ---- the child ---- */
@@ -114,10 +119,11 @@ static int find(int pidfd, pid_t pid, uint32_t nic, int *ret, size_t n, struct e
  * capability for that would open every process of the host to this half; being who QEMU is opens
  * that QEMU. Nobody under that uid can look into the child: a change of uid makes it undumpable.
  */
-static void be_finder(int wire, int pidfd, pid_t pid, uid_t uid, uint32_t nic, size_t n)
+static void be_finder(int wire, int pidfd, pid_t pid, uid_t uid, uint32_t nic, size_t max)
 {
 	int found[WIRE_FDS_MAX];
 	struct err err = {0};
+	size_t n = 0;
 	/* nothing of this half's may be in there when the uid changes, the wire least of all */
 	int high_wire = fcntl(wire, F_DUPFD_CLOEXEC, FIRST_FD + 2);
 	int high_pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, FIRST_FD + 2);
@@ -125,13 +131,12 @@ static void be_finder(int wire, int pidfd, pid_t pid, uid_t uid, uint32_t nic, s
 	    close_range(FIRST_FD + 2, ~0U, 0) < 0 || setgroups(0, NULL) < 0 ||
 	    setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
 		_exit(1);
-	if (find(FIRST_FD + 1, pid, nic, found, n, &err) < 0)
-		n = 0;
+	(void)!find(FIRST_FD + 1, pid, nic, found, max, &n, &err);
 	_exit(wire_send(FIRST_FD, &err, sizeof(err), found, n) < 0);
 }
 
 /* what it says and brings; it runs under QEMU's uid, so that both are looked at again */
-static int hear_finder(int wire, uint32_t nic, int *ret, size_t n, struct err *err)
+static int hear_finder(int wire, uint32_t nic, int *ret, size_t max, size_t *ret_n, struct err *err)
 {
 	struct pollfd ready = {.fd = wire, .events = POLLIN};
 	int fds[WIRE_FDS_MAX];
@@ -141,11 +146,12 @@ static int hear_finder(int wire, uint32_t nic, int *ret, size_t n, struct err *e
 	    wire_receive(wire, &told, sizeof(told), fds, &n_fds) != 1)
 		return err_set(err, ERR_UNAVAILABLE,
 			       "the files of its QEMU could not be fetched; " RESTART);
-	bool good = told.code == 0 && n_fds == n;
+	bool good = told.code == 0 && n_fds > 0 && n_fds <= max;
 	for (size_t i = 0; i < n_fds; i++)
 		good = good && is_lost_file_of(fds[i], nic);
 	if (good) {
-		memcpy(ret, fds, n * sizeof(*fds));
+		memcpy(ret, fds, n_fds * sizeof(*fds));
+		*ret_n = n_fds;
 		return 0;
 	}
 	close_all(fds, n_fds);
@@ -156,8 +162,8 @@ static int hear_finder(int wire, uint32_t nic, int *ret, size_t n, struct err *e
 	return -1;
 }
 
-int tap_files_take(int pidfd, pid_t pid, uid_t uid, uint32_t nic, int *ret, size_t n,
-		   struct err *err)
+int tap_files_take(int pidfd, pid_t pid, uid_t uid, uint32_t nic, int *ret, size_t max,
+		   size_t *ret_n, struct err *err)
 {
 	int ends[2];
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
@@ -165,11 +171,11 @@ int tap_files_take(int pidfd, pid_t pid, uid_t uid, uint32_t nic, int *ret, size
 	_cleanup_close_ int ours = ends[0];
 	pid_t child = fork();
 	if (child == 0)
-		be_finder(ends[1], pidfd, pid, uid, nic, n);
+		be_finder(ends[1], pidfd, pid, uid, nic, max);
 	close(ends[1]);
 	if (child < 0)
 		return err_set_sys(err, ERR_LIMIT, errno, "the files of its QEMU cannot be had");
-	int done = hear_finder(ours, nic, ret, n, err);
+	int done = hear_finder(ours, nic, ret, max, ret_n, err);
 	kill(child, SIGKILL);
 	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
 		;

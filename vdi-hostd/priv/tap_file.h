@@ -14,17 +14,17 @@
 
 #include "base/err.h"
 
-/** tap_file_mark() - it is that of a desktop's NIC number @nic */
-int tap_file_mark(int fd, uint32_t nic, struct err *err) warn_unused;
+/** tap_files_mark() - they are those of a desktop's NIC number @nic */
+int tap_files_mark(const int *fds, size_t n, uint32_t nic, struct err *err) warn_unused;
 
 /**
  * tap_files_take() - the files of NIC @nic in a QEMU, which have lost their tap
  * @pidfd, @pid, @uid: the same process, and who it runs as (uid and gid)
- * @ret: @n descriptors, one a queue of the tap; the caller's
+ * @ret: room for @max descriptors, at least one, one a queue that the tap had; the caller's
  *
  * Takes a child process, for some milliseconds, one second at most. Errors: ERR_NOT_FOUND when the
- * process is on its way out; ERR_UNAVAILABLE when it has more such files than that, or fewer;
+ * process is on its way out; ERR_UNAVAILABLE when it has no such file, or more than @max;
  * ERR_DENIED when the kernel lets nobody have them (Yama's ptrace_scope over 0).
  */
-int tap_files_take(int pidfd, pid_t pid, uid_t uid, uint32_t nic, int *ret, size_t n,
-		   struct err *err) warn_unused;
+int tap_files_take(int pidfd, pid_t pid, uid_t uid, uint32_t nic, int *ret, size_t max,
+		   size_t *ret_n, struct err *err) warn_unused;

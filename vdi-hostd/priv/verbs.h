@@ -11,7 +11,7 @@
 #include "vdi-hostd/priv/children.h"
 #include "vdi-hostd/priv/priv.h"
 
-#define PRIV_REPLY_FDS_MAX 1
+#define PRIV_REPLY_FDS_MAX (2 * QEMU_QUEUES_MAX)
 #define GUARDS_MAX         8
 
 /** struct guard - a process that puts an uplink back unless it is told to go; @slot: 0: none */

@@ -100,7 +100,7 @@ static inline struct db_desktop a_desktop(const char *id, const char *name, int6
 
 static inline struct db_nic a_nic(const char *desktop_id, int64_t number, const char *network_id)
 {
-	struct db_nic row = {.number = number, .link_up = true};
+	struct db_nic row = {.number = number, .link_up = true, .queues = 1};
 	snprintf(row.desktop_id, sizeof(row.desktop_id), "%s", desktop_id);
 	snprintf(row.network_id, sizeof(row.network_id), "%s", network_id);
 	snprintf(row.mac, sizeof(row.mac), "52:54:00:00:00:%02x", (unsigned int)number & 0xff);

@@ -41,7 +41,7 @@ static int make_tap(const char *name, uint32_t nic)
 	assert_true(fd >= 0);
 	snprintf(req.ifr_name, sizeof(req.ifr_name), "%s", name);
 	assert_int_equal(ioctl(fd, TUNSETIFF, &req), 0);
-	assert_int_equal(tap_file_mark(fd, nic, &err), 0);
+	assert_int_equal(tap_files_mark(&fd, 1, nic, &err), 0);
 	return fd;
 }
 
@@ -102,6 +102,14 @@ static void holder_end(struct holder *holder)
 	close(holder->pidfd);
 }
 
+/* how many there were, or -1 */
+static int take(const struct holder *holder, uint32_t nic, int *ret, size_t max, struct err *err)
+{
+	size_t n = 0;
+	int done = tap_files_take(holder->pidfd, holder->pid, QEMU_UID, nic, ret, max, &n, err);
+	return done < 0 ? -1 : (int)n;
+}
+
 static int setup(void **state)
 {
 	return unshare(CLONE_NEWNET);
@@ -115,10 +123,9 @@ static void test_each_file_is_that_of_its_nic(void **state)
 	struct err err;
 	delete_tap("vdi1n0");
 	delete_tap("vdi1n7");
-	assert_int_equal(tap_files_take(holder.pidfd, holder.pid, QEMU_UID, 7, &second, 1, &err),
-			 0);
+	assert_int_equal(take(&holder, 7, &second, 1, &err), 1);
 	assert_int_equal(join_tap(second, "second"), 0);
-	assert_int_equal(tap_files_take(holder.pidfd, holder.pid, QEMU_UID, 0, &first, 1, &err), 0);
+	assert_int_equal(take(&holder, 0, &first, 1, &err), 1);
 	assert_int_equal(join_tap(first, "first"), 0);
 	assert_true(fcntl(first, F_GETFD) & FD_CLOEXEC);
 
@@ -137,8 +144,7 @@ static void test_files_that_have_a_tap_are_left_alone(void **state)
 	int fds[] = {make_tap("vdi1n0", 0)}, found = -7;
 	struct holder holder = hold(fds, ARRAY_LEN(fds));
 	struct err err;
-	assert_int_equal(tap_files_take(holder.pidfd, holder.pid, QEMU_UID, 0, &found, 1, &err),
-			 -1);
+	assert_int_equal(take(&holder, 0, &found, 1, &err), -1);
 	assert_int_equal(err.code, ERR_UNAVAILABLE);
 	assert_non_null(strstr(err.msg, "start it again"));
 	assert_int_equal(found, -7);
@@ -152,11 +158,9 @@ static void test_one_for_each_queue(void **state)
 	struct holder holder = hold(fds, ARRAY_LEN(fds));
 	struct err err;
 	delete_tap("vdi1n2");
-	assert_int_equal(tap_files_take(holder.pidfd, holder.pid, QEMU_UID, 2, found, 1, &err), -1);
+	assert_int_equal(take(&holder, 2, found, 1, &err), -1);
 	assert_int_equal(err.code, ERR_UNAVAILABLE);
-	assert_int_equal(tap_files_take(holder.pidfd, holder.pid, QEMU_UID, 2, found, 3, &err), -1);
-	assert_int_equal(err.code, ERR_UNAVAILABLE);
-	assert_int_equal(tap_files_take(holder.pidfd, holder.pid, QEMU_UID, 2, found, 2, &err), 0);
+	assert_int_equal(take(&holder, 2, found, 4, &err), 2);
 	assert_int_equal(join_tap(found[0], "again"), 0);
 	assert_int_equal(join_tap(found[1], "again"), 0);
 	close(found[0]);
@@ -170,10 +174,9 @@ static void test_strangers_are_not_it(void **state)
 	int tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC), null = open("/dev/null", O_RDWR);
 	int fds[] = {tun, null}, found;
 	struct err err;
-	assert_int_equal(tap_file_mark(null, 0, &err), 0);
+	assert_int_equal(tap_files_mark(&null, 1, 0, &err), 0);
 	struct holder holder = hold(fds, ARRAY_LEN(fds));
-	assert_int_equal(tap_files_take(holder.pidfd, holder.pid, QEMU_UID, 0, &found, 1, &err),
-			 -1);
+	assert_int_equal(take(&holder, 0, &found, 1, &err), -1);
 	assert_int_equal(err.code, ERR_UNAVAILABLE);
 	holder_end(&holder);
 }
@@ -184,16 +187,17 @@ static void test_denied(void **state)
 	int fds[] = {make_tap("vdi1n0", 0)}, found = -7;
 	struct holder holder = hold_as(false, fds, ARRAY_LEN(fds));
 	struct err err;
+	size_t n = 7;
 	delete_tap("vdi1n0");
-	assert_int_equal(tap_files_take(holder.pidfd, holder.pid, QEMU_UID, 0, &found, 1, &err),
-			 -1);
+	assert_int_equal(take(&holder, 0, &found, 1, &err), -1);
 	assert_int_equal(err.code, ERR_DENIED);
 	assert_non_null(strstr(err.msg, "start it again"));
 	assert_int_equal(found, -7);
 	/* another uid's files are nobody's business */
-	assert_int_equal(tap_files_take(holder.pidfd, holder.pid, QEMU_UID + 1, 0, &found, 1, &err),
-			 -1);
+	assert_int_equal(
+		tap_files_take(holder.pidfd, holder.pid, QEMU_UID + 1, 0, &found, 1, &n, &err), -1);
 	assert_int_equal(err.code, ERR_DENIED);
+	assert_int_equal(n, 7);
 	holder_end(&holder);
 }
 
@@ -204,12 +208,10 @@ static void test_process_that_ended(void **state)
 	struct err err;
 	kill(holder.pid, SIGKILL);
 	assert_int_equal(waitid(P_PID, (id_t)holder.pid, NULL, WNOWAIT | WEXITED), 0);
-	assert_int_equal(tap_files_take(holder.pidfd, holder.pid, QEMU_UID, 0, &found, 1, &err),
-			 -1);
+	assert_int_equal(take(&holder, 0, &found, 1, &err), -1);
 	assert_int_equal(err.code, ERR_NOT_FOUND);
 	holder_end(&holder);
-	assert_int_equal(tap_files_take(holder.pidfd, holder.pid, QEMU_UID, 0, &found, 1, &err),
-			 -1);
+	assert_int_equal(take(&holder, 0, &found, 1, &err), -1);
 	assert_int_equal(err.code, ERR_NOT_FOUND);
 }
 
