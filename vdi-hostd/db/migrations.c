@@ -200,6 +200,9 @@ static const char *const migrations[] = {
 	" FOREIGN KEY (desktop_id, number) REFERENCES nic (desktop_id, number) ON DELETE CASCADE)"
 	" STRICT, WITHOUT ROWID;"
 	"CREATE INDEX nic_firewall_group ON nic_firewall (group_id);",
+
+	/* 6: ports of the host that a network is opened to */
+	"ALTER TABLE network ADD COLUMN openings TEXT NOT NULL DEFAULT '';",
 };
 
 #define NEWEST ((int)ARRAY_LEN(migrations))

@@ -291,7 +291,8 @@ static void differ_by(struct look *look, const struct question *question)
 		differ(look, "port %lld of the host does not lead to its desktop",
 		       (long long)question->forward.host_port);
 	else
-		differ(look, "the firewall's rules of the network are gone, or not whole");
+		differ(look,
+		       "the firewall's rules of the network are gone, or not as they should be");
 }
 
 static void on_answer(struct network *network, const struct priv_reply *reply, int *fds,

@@ -4,8 +4,40 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/str.h"
+#include "vdi-hostd/network/network.h"
+
 #define TCP_LISTEN 0x0a
 #define UDP_OPEN   0x07 /* bound, connected to nobody */
+
+int networks_parse_ports(const char *text, int64_t *ret_first, int64_t *ret_last, struct err *err)
+{
+	char begin[8];
+	int64_t first, last;
+	size_t len = strcspn(text, "-");
+	if (len < sizeof(begin)) {
+		memcpy(begin, text, len);
+		begin[len] = '\0';
+		if (str_parse_i64(begin, &first) == 0 &&
+		    str_parse_i64(text[len] ? text + len + 1 : begin, &last) == 0 && first >= 1 &&
+		    last >= first && last <= 65535) {
+			*ret_first = first;
+			*ret_last = last;
+			return 0;
+		}
+	}
+	return err_set_field(err, "ports", "'%.40s' is neither a port nor a range of ports", text);
+}
+
+json_t *networks_ports_to_json(int64_t first, int64_t last)
+{
+	if (!first)
+		return json_null();
+	return first == last ? json_sprintf("%d", (int)first)
+			     : json_sprintf("%d-%d", (int)first, (int)last);
+}
+
+/* ---- who listens ---- */
 
 struct wanted {
 	bool tcp;

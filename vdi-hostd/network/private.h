@@ -137,6 +137,9 @@ int settings_fill(struct networks *all, const struct network_create *create, str
 		  struct err *err) warn_unused;
 int settings_parse_range(const char *text, struct db_network *row, struct err *err) warn_unused;
 int settings_parse_peers(const json_t *peers, struct db_network *row, struct err *err) warn_unused;
+/** settings_set_openings() - NULL: they stay */
+int settings_set_openings(struct db_network *row, const struct db_openings *openings,
+			  struct err *err) warn_unused;
 int settings_check_mtu(const struct db_network *row, int64_t mtu, struct err *err) warn_unused;
 
 /* uplink.c */
