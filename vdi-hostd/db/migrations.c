@@ -201,8 +201,10 @@ static const char *const migrations[] = {
 	" STRICT, WITHOUT ROWID;"
 	"CREATE INDEX nic_firewall_group ON nic_firewall (group_id);",
 
-	/* 6: ports of the host that a network is opened to */
-	"ALTER TABLE network ADD COLUMN openings TEXT NOT NULL DEFAULT '';",
+	/* 6: ports of the host that a network is opened to; port forwards of IPv6 */
+	"ALTER TABLE network ADD COLUMN openings TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE network_forward ADD COLUMN host_address6 TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE network_forward ADD COLUMN ip6 TEXT NOT NULL DEFAULT '';",
 };
 
 #define NEWEST ((int)ARRAY_LEN(migrations))

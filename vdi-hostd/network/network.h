@@ -173,11 +173,12 @@ void networks_taps_source(struct networks *networks,
 				       void *out),
 			  void *data);
 
-/** struct network_forward - @network_id and @mac say where to; @host_address: 0: any */
+/** struct network_forward - @network_id and @mac say where to; @host_address: NULL: all of the
+ * host's, of both families */
 struct network_forward {
 	const char *network_id, *mac;
 	enum db_protocol protocol;
-	uint32_t host_address;
+	const char *host_address;
 	int64_t host_port, port, count;
 };
 

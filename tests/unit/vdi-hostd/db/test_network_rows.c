@@ -100,15 +100,17 @@ static void forwards(void **state)
 {
 	struct fixture *f = *state;
 	struct db_network net = a_network("n", "lan", 1);
-	static struct db_forward a = {.id = "a",
-				      .network_id = "n",
-				      .mac = "52:54:00:00:00:01",
-				      .protocol = DB_PROTOCOL_UDP,
-				      .host_address = 0xfffffffe,
-				      .host_port = 65535,
-				      .port = 1,
-				      .count = 1,
-				      .created_at = 7};
+	static struct db_forward a = {
+		.id = "a",
+		.network_id = "n",
+		.mac = "52:54:00:00:00:01",
+		.protocol = DB_PROTOCOL_UDP,
+		.host = {0xfffffffe, "fd00:aaaa:bbbb:cccc:dddd:eeee:255.255.255.255"},
+		.to = {1, "fd00::1"},
+		.host_port = 65535,
+		.port = 1,
+		.count = 1,
+		.created_at = 7};
 	struct db_forward got;
 	memset(&got, 0, sizeof(got));
 	assert_fails(f, ERR_CONFLICT, db_forward_insert(f->db, &a, &f->err)); /* no network */
@@ -121,11 +123,12 @@ static void forwards(void **state)
 	snprintf(b.id, sizeof(b.id), "b");
 	b.host_port = 65536;
 	assert_fails(f, ERR_CONFLICT, db_forward_insert(f->db, &b, &f->err));
-	assert_works(f, db_forward_set_ip(f->db, "a", 0xfffffffd, &f->err));
+	static const struct db_addresses to = {0xfffffffd, "fd00::2"};
+	assert_works(f, db_forward_set_to(f->db, "a", &to, &f->err));
 	assert_works(f, db_forward_each(f->db, keep_forward, &got, &f->err));
-	assert_int_equal(got.ip, 0xfffffffd);
+	assert_memory_equal(&got.to, &to, sizeof(to));
 	assert_works(f, db_forward_delete(f->db, "a", &f->err));
-	assert_fails(f, ERR_NOT_FOUND, db_forward_set_ip(f->db, "a", 1, &f->err));
+	assert_fails(f, ERR_NOT_FOUND, db_forward_set_to(f->db, "a", &to, &f->err));
 	assert_fails(f, ERR_NOT_FOUND, db_forward_delete(f->db, "a", &f->err));
 	/* they go with their network */
 	assert_works(f, db_forward_insert(f->db, &a, &f->err));
