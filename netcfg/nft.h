@@ -101,6 +101,13 @@ int nft_chain_exists(struct netcfg *netcfg, uint8_t family, const char *chain,
 int nft_chain_use(struct netcfg *netcfg, uint8_t family, const char *chain, bool *ret_there,
 		  uint32_t *ret_use) warn_unused;
 
+/**
+ * nft_rules_each() - all rules of a chain in their order, each by its comment, "" where it has none
+ * Without the chain there are none. Returns 0, EINTR when they changed meanwhile, or another errno.
+ */
+int nft_rules_each(struct netcfg *netcfg, uint8_t family, const char *chain,
+		   void (*cb)(void *data, const char *comment), void *data) warn_unused;
+
 /** nft_group_any() - is there any firewall group? 0 and @ret, or an errno */
 int nft_group_any(struct netcfg *netcfg, bool *ret) warn_unused;
 

@@ -109,7 +109,7 @@ static uint32_t probe_nft(struct netcfg *netcfg, const struct netcfg_addr *addre
 	uint32_t found = 0;
 	/* forwarding that cannot be enabled says nothing about nftables */
 	if (netcfg_firewall_ensure(netcfg, &network, &err) == 0 ||
-	    (netcfg_firewall_has(netcfg, "probe-br", &there, &err) == 0 && there))
+	    (netcfg_firewall_has(netcfg, &network, &there, &err) == 0 && there))
 		found |= NETCFG_HAS_NFT;
 	if (netcfg_groups_ensure(netcfg, &group, 1, false, NULL) == 0 &&
 	    netcfg_nics_ensure(netcfg, &nic, 1, NULL) == 0)

@@ -19,6 +19,7 @@ struct question {
 	struct network_tap tap;
 	char mac[18];
 	struct db_forward forward;
+	enum family family;
 };
 
 struct look {
@@ -292,7 +293,7 @@ static int request_of(const struct look *look, const struct question *question,
 					    err);
 	}
 	*ret = question->verb == PRIV_FORWARD_LOOK
-		       ? forward_request(&question->forward, PRIV_FORWARD_LOOK)
+		       ? forward_request(&question->forward, question->family, PRIV_FORWARD_LOOK)
 		       : network_request(network, PRIV_NETWORK_LOOK);
 	return 0;
 }
@@ -303,10 +304,12 @@ static void differ_by(struct look *look, const struct question *question)
 		differ(look, "tap vdi%un%u is not guarded against false addresses as it should be",
 		       question->tap.desktop, question->tap.nic);
 	else if (question->verb == PRIV_FORWARD_LOOK)
-		differ(look, "port %lld of the host does not lead to its desktop",
+		differ(look, "%s: port %lld of the host does not lead to its desktop",
+		       question->family == IPV4 ? "IPv4" : "IPv6",
 		       (long long)question->forward.host_port);
 	else
-		differ(look, "the firewall's rules of the network are gone, or not whole");
+		differ(look,
+		       "the firewall's rules of the network are gone, or not as they should be");
 }
 
 static void on_answer(struct network *network, const struct priv_reply *reply, int *fds,
@@ -355,9 +358,11 @@ static void look_now(struct look *look)
 	if (network_has_dnsmasq(network) && !network->watch && !network->spawning)
 		differ(look, "dnsmasq does not run");
 	DL_FOREACH (network->forwards, forward) {
-		if (forward->row.ip)
-			add_question(look, &(struct question){.verb = PRIV_FORWARD_LOOK,
-							      .forward = forward->row});
+		for (enum family f = 0; f < FAMILIES; f++)
+			if (!forward->unwanted && forward_leads(&forward->row, f))
+				add_question(look, &(struct question){.verb = PRIV_FORWARD_LOOK,
+								      .forward = forward->row,
+								      .family = f});
 	}
 	ask_next(look);
 }

@@ -267,6 +267,23 @@ static int fill_by_kind(struct networks *all, const struct network_create *creat
 	return fill_ipv6(all, create, row, err);
 }
 
+int settings_set_openings(struct db_network *row, const struct db_openings *openings,
+			  struct err *err)
+{
+	if (!openings)
+		return 0;
+	if (openings->n && row->kind == DB_NETWORK_USER)
+		return err_set_field(err, "openings",
+				     "a network of kind user is QEMU's own, and the host is not "
+				     "closed to it");
+	if (openings->n && row->kind == DB_NETWORK_BRIDGED)
+		return err_set_field(err, "openings",
+				     "a bridged network's desktops come to the host as the others "
+				     "on that LAN do; the host's own firewall has to let them in");
+	row->openings = *openings;
+	return 0;
+}
+
 int settings_check_mtu(const struct db_network *row, int64_t mtu, struct err *err)
 {
 	if (mtu && row->address6[0] && mtu < 1280)
@@ -292,7 +309,8 @@ int settings_fill(struct networks *all, const struct network_create *create, str
 	row->isolate_ports = create->isolate_ports;
 	row->mtu = create->mtu;
 	if (db_network_free_slot(all->db, &row->slot, err) < 0 ||
-	    fill_by_kind(all, create, row, err) < 0)
+	    fill_by_kind(all, create, row, err) < 0 ||
+	    settings_set_openings(row, create->openings, err) < 0)
 		return -1;
 	return settings_check_mtu(row, row->mtu, err);
 }

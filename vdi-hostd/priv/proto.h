@@ -93,6 +93,7 @@ enum priv_network_kind {
  * @vlan:     of kind bridged: 1..4094, or 0: the uplink itself is the port
  * @vni:      0, or the VXLAN's, with @underlay, @vxlan_port (0: 4789) and at least one peer; not
  *            for kind bridged
+ * @openings: what guests may reach on the host besides DHCP and DNS; none for kind bridged
  */
 struct priv_network {
 	uint32_t slot;
@@ -100,12 +101,13 @@ struct priv_network {
 	uint8_t prefix;
 	uint32_t address;
 	uint8_t no_dns;
-	uint8_t n_peers;
+	uint8_t n_peers, n_openings;
 	uint16_t mtu, vlan, vxlan_port;
 	uint32_t vni, underlay;
 	uint8_t address6[16];
 	uint32_t peers[PRIV_PEERS_MAX];
 	char uplink[NETCFG_NAME_MAX + 1];
+	struct netcfg_opening openings[NETCFG_FIREWALL_OPENINGS_MAX];
 };
 
 /* what is not as wished, by PRIV_*_LOOK */

@@ -163,12 +163,21 @@ static void test_bridged(void **state)
 	bool has = false;
 	rules.n_addresses = 0;
 	assert_ok(netcfg_firewall_ensure(world.netcfg, &rules, &err));
-	assert_ok(netcfg_firewall_has(world.netcfg, "vdibr1", &has, &err));
+	assert_ok(netcfg_firewall_has(world.netcfg, &rules, &has, &err));
 	assert_true(has);
 	assert_true(guest_reaches(&world.one, BRIDGE4, 22));
 	assert_true(guest_reaches(&world.outside, ONE4, 80));
 	assert_true(guest_reaches(&world.one, OUTSIDE4, 80));
 	world_done(&world);
+}
+
+/* Does what one end of a connection says arrive at the other? */
+static bool says(int from, int to)
+{
+	struct pollfd ready = {.fd = to, .events = POLLIN};
+	char word[8];
+	return send(from, "word", 4, MSG_NOSIGNAL) == 4 && poll(&ready, 1, GUEST_WAIT_MS) == 1 &&
+	       recv(to, word, sizeof(word), 0) == 4;
 }
 
 static void test_openings(void **state)
@@ -181,9 +190,21 @@ static void test_openings(void **state)
 	assert_ok(netcfg_firewall_ensure(world.netcfg, &rules, &err));
 	assert_true(guest_reaches(&world.one, BRIDGE4, 22));
 	assert_true(guest_reaches(&world.one, BRIDGE6, 22));
+	assert_false(guest_reaches(&world.one, BRIDGE4, 23));
+	/* closed, also for what went through it; what the host asks for goes on */
+	char peer[INET6_ADDRSTRLEN];
+	guest_accepts(world.ssh, peer);
+	guest_accepts(world.ssh, peer);
+	_cleanup_close_ int open = guest_connects(&world.one, BRIDGE4, 22);
+	_cleanup_close_ int served = accept(world.ssh, NULL, NULL);
+	_cleanup_close_ int asks = guest_connects(NULL, ONE4, 80);
+	_cleanup_close_ int answers = accept(world.web, NULL, NULL);
+	assert_true(says(open, served));
 	rules.n_openings = 0;
 	assert_ok(netcfg_firewall_ensure(world.netcfg, &rules, &err));
 	assert_false(guest_reaches(&world.one, BRIDGE4, 22));
+	assert_false(says(open, served));
+	assert_true(says(answers, asks));
 	rules.n_openings = 1;
 	rules.openings[0].protocol = NETCFG_ICMP;
 	assert_err(netcfg_firewall_ensure(world.netcfg, &rules, &err), ERR_INVALID);

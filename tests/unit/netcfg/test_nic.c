@@ -338,15 +338,15 @@ static void test_another_hand(void **state)
 						.kind = NETCFG_FIREWALL_BRIDGED};
 	netns_run("nft flush chain bridge vdi-hostd from-arp; nft flush chain bridge vdi-hostd "
 		  "prerouting");
-	assert_ok(netcfg_firewall_has(net.netcfg, "vdibr1", &has, &err));
+	assert_ok(netcfg_firewall_has(net.netcfg, &network, &has, &err));
 	assert_false(has);
 	assert_ok(netcfg_firewall_ensure(net.netcfg, &network, &err));
-	assert_ok(netcfg_firewall_has(net.netcfg, "vdibr1", &has, &err));
+	assert_ok(netcfg_firewall_has(net.netcfg, &network, &has, &err));
 	assert_true(has);
 	_cleanup_free_ char *shared = netns_output(LIST);
 	assert_string_equal(before, shared);
 	netns_run("nft flush chain bridge vdi-hostd prerouting");
-	assert_ok(netcfg_firewall_has(net.netcfg, "vdibr1", &has, &err));
+	assert_ok(netcfg_firewall_has(net.netcfg, &network, &has, &err));
 	assert_false(has);
 	assert_ok(netcfg_firewall_ensure(net.netcfg, &network, &err));
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "base/mem.h"
 #include "vdi-hostd/db/db.h"
@@ -66,6 +67,16 @@ static inline void fixture_reopen(struct fixture *f)
 {
 	db_close(TAKE_PTR(f->db));
 	assert_works(f, db_open(f->path, &f->db, &f->err));
+}
+
+/* SQL from outside, while the daemon is not there. */
+static inline void fixture_sql(struct fixture *f, const char *sql)
+{
+	sqlite3 *sqlite;
+	db_close(TAKE_PTR(f->db));
+	assert_int_equal(sqlite3_open(f->path, &sqlite), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(sqlite, sql, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(sqlite);
 }
 
 #define test_with_db(test) cmocka_unit_test_setup_teardown(test, fixture_make, fixture_remove)

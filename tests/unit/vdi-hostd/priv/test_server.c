@@ -249,6 +249,26 @@ static void test_networks_out_of_range(void **state)
 	bad = nat;
 	bad.underlay = 0;
 	bad_network(&bad);
+	bad = nat;
+	bad.n_openings = NETCFG_FIREWALL_OPENINGS_MAX + 1;
+	bad_network(&bad);
+	const struct netcfg_opening openings[] = {
+		{NETCFG_ICMP, 1, 1}, {NETCFG_PROTOCOL_ANY, 1, 1}, {77, 1, 1},
+		{NETCFG_TCP, 0, 1},  {NETCFG_UDP, 2, 1},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(openings); i++) {
+		/* the last of several */
+		bad = nat;
+		bad.n_openings = NETCFG_FIREWALL_OPENINGS_MAX;
+		for (size_t k = 0; k < NETCFG_FIREWALL_OPENINGS_MAX; k++)
+			bad.openings[k] = (struct netcfg_opening){NETCFG_TCP, 1, 65535};
+		bad.openings[NETCFG_FIREWALL_OPENINGS_MAX - 1] = openings[i];
+		bad_network(&bad);
+	}
+	bad = bridged;
+	bad.n_openings = 1;
+	bad.openings[0] = (struct netcfg_opening){NETCFG_TCP, 22, 22};
+	bad_network(&bad);
 	bad = bridged;
 	bad.vlan = 4095;
 	bad_network(&bad);
@@ -680,6 +700,18 @@ static void test_network(void **state)
 		ask_network(&half, PRIV_BRIDGE_ENSURE, NULL);
 	assert_int_equal(in_net(&half, "ip -4 addr show vdibr7 | grep -q 10.99.0.1/24"), 0);
 	assert_int_equal(in_net(&half, "! command -v nft || nft list ruleset | grep -q vdibr7"), 0);
+
+	/* what is opened to guests: seen to be missing, made, seen to be there */
+	const uint32_t verbs[] = {PRIV_NETWORK_LOOK, PRIV_BRIDGE_ENSURE, PRIV_NETWORK_LOOK};
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+		struct priv_request opened = {.verb = verbs[i]};
+		opened.u.network = (struct priv_network){7, PRIV_NETWORK_NAT, 24, htonl(0x0a630001),
+							 .n_openings = 1};
+		opened.u.network.openings[0] = (struct netcfg_opening){NETCFG_TCP, 22, 22};
+		struct priv_reply seen = ask(&half, &opened, NULL, 0, NULL);
+		assert_int_equal(seen.err.code, 0);
+		assert_int_equal(seen.missing, i == 0 ? PRIV_MISSING_FIREWALL : 0);
+	}
 
 	struct priv_request req = {.verb = PRIV_TAP_CREATE};
 	req.u.tap = (struct priv_tap){3, 1, 7};
