@@ -59,7 +59,9 @@ static void input_write(FILE *text, const struct netcfg_firewall *network)
 {
 	const char *b = network->bridge;
 	char host[INET6_ADDRSTRLEN];
+	fprintf(text, "add rule " I " net-%s-input udp dport 53 jump ask\n", b);
 	fprintf(text, "add rule " I " net-%s-input ct state established,related accept\n", b);
+	fprintf(text, "add rule " I " net-%s-input ct state new jump begin\n", b);
 	fprintf(text, "add rule " I " net-%s-input udp dport 67 accept\n", b);
 	fprintf(text, "add rule " I " net-%s-input meta nfproto ipv6 udp dport 547 accept\n", b);
 	for (unsigned int i = 0; i < network->n_addresses; i++) {
@@ -95,7 +97,20 @@ static void forward_write(FILE *text, const struct netcfg_firewall *network)
 	const char *b = network->bridge;
 	char net[NETCFG_ADDR_TEXT_MAX];
 	const bool out = network->kind != NETCFG_FIREWALL_ISOLATED;
-	fprintf(text, "add rule " I " net-%s-from oifname \"%s\" accept\n", b, b);
+	uint8_t mac[6];
+	netcfg_mac_of_name(b, mac);
+	fprintf(text, "add rule " I " net-%s-from ct state new jump begin\n", b);
+	/*
+	 * Back into the network goes what the bridge passes on itself, which br_netfilter shows
+	 * here, and what a port forward leads there. What was sent to the host to be passed on is a
+	 * way around isolated ports, and has the host look for any number of neighbours.
+	 */
+	fprintf(text,
+		"add rule " I " net-%s-from oifname \"%s\" ct status dnat accept\n"
+		"add rule " I " net-%s-from oifname \"%s\" ether daddr "
+		"%02x:%02x:%02x:%02x:%02x:%02x goto drop-detour\n"
+		"add rule " I " net-%s-from oifname \"%s\" accept\n",
+		b, b, b, b, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], b, b);
 	if (!out)
 		fprintf(text,
 			"add rule " I " net-%s-from ct state established,related "
