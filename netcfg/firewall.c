@@ -84,8 +84,10 @@ static void input_write(FILE *text, const struct netcfg_firewall *network)
 {
 	const char *b = network->bridge;
 	char host[INET6_ADDRSTRLEN];
+	rule_write(text, b, "input", "udp dport 53 jump ask");
 	rule_write(text, b, "input", "ct state established ct direction reply accept");
 	rule_write(text, b, "input", "ct state related accept");
+	rule_write(text, b, "input", "ct state new jump begin");
 	rule_write(text, b, "input", "udp dport 67 accept");
 	rule_write(text, b, "input", "meta nfproto ipv6 udp dport 547 accept");
 	for (unsigned int i = 0; i < network->n_addresses; i++) {
@@ -117,6 +119,18 @@ static void forward_write(FILE *text, const struct netcfg_firewall *network)
 	const char *b = network->bridge;
 	char net[NETCFG_ADDR_TEXT_MAX];
 	const bool out = network->kind != NETCFG_FIREWALL_ISOLATED;
+	uint8_t mac[6];
+	netcfg_mac_of_name(b, mac);
+	rule_write(text, b, "from", "ct state new jump begin");
+	/*
+	 * Back into the network goes what the bridge passes on itself, which br_netfilter shows
+	 * here, and what a port forward leads there. What was sent to the host to be passed on is a
+	 * way around isolated ports, and has the host look for any number of neighbours.
+	 */
+	rule_write(text, b, "from", "oifname \"%s\" ct status dnat accept", b);
+	rule_write(text, b, "from",
+		   "oifname \"%s\" ether daddr %02x:%02x:%02x:%02x:%02x:%02x goto drop-detour", b,
+		   mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 	rule_write(text, b, "from", "oifname \"%s\" accept", b);
 	if (!out)
 		rule_write(text, b, "from", "ct state established,related ct status dnat accept");
