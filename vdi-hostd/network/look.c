@@ -189,36 +189,42 @@ static bool look_port(struct look *look, struct netcfg *netcfg, const char *brid
 	return true;
 }
 
-static void look_vxlan(struct look *look, struct netcfg *netcfg, const char *bridge)
+/* The peers that it has, and no others. */
+static void look_peers(struct look *look, const char *name, const struct netcfg_addr *peers,
+		       size_t n)
 {
-	const struct db_network *row = &look->network->row;
-	struct netcfg_addr peers[NETCFG_VXLAN_PEERS_MAX];
-	size_t n = 0;
-	char name[24], found[NETCFG_VXLAN_PEERS_MAX * 16] = "", text[NETCFG_ADDR_TEXT_MAX];
-	json_t *list;
-	snprintf(name, sizeof(name), "vdivx%u", (unsigned int)row->slot & 0xffff);
-	if (!look_port(look, netcfg, bridge, "VXLAN", name) ||
-	    netcfg_vxlan_peers(netcfg, name, peers, &n, NULL) < 0)
-		return;
-	list = json_array();
+	const struct priv_request req = network_request(look->network, PRIV_NETWORK_LOOK);
+	const struct priv_network *wish = &req.u.network;
+	json_t *list = json_array();
+	bool there[PRIV_PEERS_MAX] = {false};
+	char text[16];
 	for (size_t i = 0; i < n; i++) {
-		netcfg_addr_format(&peers[i], text);
-		text[strcspn(text, "/")] = '\0';
+		bool wished = false;
+		address_format(ntohl(peers[i].v4.s_addr), text);
 		json_array_append_new(list, json_string(text));
-		if (!strstr(row->peers, text))
+		for (size_t k = 0; k < wish->n_peers; k++)
+			if (wish->peers[k] == peers[i].v4.s_addr)
+				there[k] = wished = true;
+		if (!wished)
 			differ(look, "VXLAN %s has the peer %s, which is none", name, text);
-		strncat(found, text, sizeof(found) - strlen(found) - 2);
-		strncat(found, ",", 2);
 	}
 	json_object_set_new(look->actual, "peers", list);
-	for (const char *at = row->peers; *at;) {
-		char one[20];
-		size_t len = strcspn(at, ",");
-		snprintf(one, sizeof(one), "%.*s,", (int)len, at);
-		if (!strstr(found, one))
-			differ(look, "VXLAN %s lacks the peer %.*s", name, (int)len, at);
-		at += len + (at[len] == ',');
+	for (size_t k = 0; k < wish->n_peers; k++) {
+		address_format(ntohl(wish->peers[k]), text);
+		if (!there[k])
+			differ(look, "VXLAN %s lacks the peer %s", name, text);
 	}
+}
+
+static void look_vxlan(struct look *look, struct netcfg *netcfg, const char *bridge)
+{
+	struct netcfg_addr peers[NETCFG_VXLAN_PEERS_MAX];
+	size_t n = 0;
+	char name[24];
+	snprintf(name, sizeof(name), "vdivx%u", (unsigned int)look->network->row.slot & 0xffff);
+	if (look_port(look, netcfg, bridge, "VXLAN", name) &&
+	    netcfg_vxlan_peers(netcfg, name, peers, &n, NULL) == 0)
+		look_peers(look, name, peers, n);
 }
 
 static void look_links(struct look *look)

@@ -76,6 +76,16 @@ static int fill_range(struct networks *all, const struct network_create *create,
 	return create->range ? settings_parse_range(create->range, row, err) : 0;
 }
 
+/* Which parameter asks for a range, where it is not for us to give any; NULL: none does. */
+static const char *range_field(const struct network_create *create)
+{
+	return create->cidr      ? "cidr"
+	       : create->cidr6   ? "cidr6"
+	       : create->range   ? "range"
+	       : create->gateway ? "gateway"
+				 : NULL;
+}
+
 /* RFC 4193: fd and 40 random bits; the first subnet of it */
 static void random_ula(uint8_t ret[16])
 {
@@ -214,8 +224,8 @@ static int fill_bridged(struct networks *all, const struct network_create *creat
 	if (str_copy(row->uplink, sizeof(row->uplink), create->uplink) < 0)
 		return err_set_field(err, "uplink", "a link's name has at most %d characters",
 				     DB_NETWORK_LINK_MAX);
-	if (create->cidr || create->cidr6 || create->range || create->gateway)
-		return err_set_field(err, create->cidr ? "cidr" : "cidr6",
+	if (range_field(create))
+		return err_set_field(err, range_field(create),
 				     "a bridged network's addresses are given by others");
 	if (create->vni)
 		return err_set_field(err, "vni", "a bridged network is no VXLAN");
@@ -240,8 +250,8 @@ static int refuse(const struct network_create *create, struct err *err)
 
 static int refuse_user(const struct network_create *create, struct err *err)
 {
-	if (create->cidr || create->cidr6 || create->range || create->gateway)
-		return err_set_field(err, create->cidr ? "cidr" : "cidr6",
+	if (range_field(create))
+		return err_set_field(err, range_field(create),
 				     "a network of kind user has no range of its own");
 	if (create->vni)
 		return err_set_field(err, "vni", "a network of kind user is QEMU's own");
