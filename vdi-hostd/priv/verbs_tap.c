@@ -10,6 +10,8 @@
 #include "netcfg/tap.h"
 #include "vdi-hostd/priv/network_names.h"
 
+_Static_assert(QEMU_QUEUES_MAX <= NETCFG_TAP_QUEUES_MAX, "a NIC has more queues than a tap");
+
 static bool is_guarded(const struct priv_tap *tap)
 {
 	static const uint8_t none[6];
