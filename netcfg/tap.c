@@ -149,15 +149,17 @@ fail:
 
 int netcfg_vhost_open(unsigned int n, int *ret_fds, struct err *err)
 {
+	int fds[NETCFG_TAP_QUEUES_MAX];
 	for (unsigned int i = 0; i < n; i++) {
-		ret_fds[i] = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
-		if (ret_fds[i] >= 0)
+		fds[i] = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
+		if (fds[i] >= 0)
 			continue;
 		err_set_sys(err, err_from_errno(errno), errno, "cannot open /dev/vhost-net");
 		while (i > 0)
-			mem_closep(&ret_fds[--i]);
+			close(fds[--i]);
 		return -1;
 	}
+	memcpy(ret_fds, fds, n * sizeof(*fds));
 	return 0;
 }
 

@@ -35,7 +35,7 @@ int netcfg_tap_create(struct netcfg *netcfg, const char *name, const struct netc
 
 /**
  * netcfg_vhost_open() - descriptors by which QEMU has the kernel itself move a tap's packets
- * @n: one a queue; all or none of them
+ * @n: one a queue, up to NETCFG_TAP_QUEUES_MAX; all or none of them
  * @ret_fds: room for @n; close-on-exec, the caller's
  *
  * Errors: ERR_NOT_FOUND without /dev/vhost-net.

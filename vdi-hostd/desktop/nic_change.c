@@ -157,10 +157,10 @@ static bool take_answer(struct nic_change *change, const struct err *err)
 static void on_tap(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
 {
 	struct nic_change *change = data;
-	struct desktop *desktop = change->desktop;
 	struct err failed;
 	if (err && err->code == ERR_CANCELLED)
 		return; /* the wire closes: the daemon ends */
+	struct desktop *desktop = change->desktop;
 	if (!err) {
 		if (desktop_tap_take(desktop, reply, fds, &change->row, &change->tap, &failed) < 0)
 			err = &failed;

@@ -155,6 +155,7 @@ json_t *desktop_nics_to_json(struct desktop *desktop);
 int desktop_tap_take(struct desktop *desktop, const struct priv_reply *reply, int *fds,
 		     struct db_nic *row, struct tap *ret, struct err *err) warn_unused;
 size_t desktop_tap_n_fds(const struct tap *tap);
+/** desktop_tap_close() - what did not get to QEMU; then there is none */
 void desktop_tap_close(struct tap *tap);
 void desktop_taps_make(struct plan *plan, void *ctx);
 void desktop_taps_drop(struct plan *plan, void *ctx);

@@ -39,10 +39,10 @@ int desktop_tap_take(struct desktop *desktop, const struct priv_reply *reply, in
 static void on_tap(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
 {
 	struct desktop *desktop = data;
-	struct nic *nic = &desktop->nics[desktop->tap_at];
 	struct err failed;
 	if (err && err->code == ERR_CANCELLED)
 		return; /* the wire closes: the daemon ends */
+	struct nic *nic = &desktop->nics[desktop->tap_at];
 	desktop->spawning = false;
 	if (!err && desktop_tap_take(desktop, reply, fds, &nic->row, &nic->tap, &failed) < 0)
 		err = &failed;

@@ -11,6 +11,8 @@
 #include "vdi-hostd/priv/network_names.h"
 #include "vdi-hostd/priv/tap_file.h"
 
+_Static_assert(QEMU_QUEUES_MAX <= NETCFG_TAP_QUEUES_MAX, "a NIC has more queues than a tap");
+
 static bool is_guarded(const struct priv_tap *tap)
 {
 	static const uint8_t none[6];

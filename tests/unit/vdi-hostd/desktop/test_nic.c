@@ -221,12 +221,55 @@ static void qemu_refuses_the_nic(void **state)
 	}
 }
 
+static void begin_to_plug(struct bench *bench, struct desktop *desktop)
+{
+	struct desktop_nic_wish wish = nothing;
+	int calls = bench->calls[PRIV_TAP_CREATE];
+	wish.network = "nat";
+	wish.queues = 2;
+	bench->hold = PRIV_TAP_CREATE;
+	desktop_nic_add(desktop, &wish, bench_end, bench);
+	bench_until(bench, bench->calls[PRIV_TAP_CREATE] > calls);
+}
+
+/* What comes of it is closed again, or nobody is there to hear of it. */
+static void a_tap_that_comes_late(void **state)
+{
+	struct bench *bench = *state;
+	struct desktop *desktop = create(bench, 2);
+	struct err err;
+	start(bench, desktop);
+	bench->has_vhost = true;
+	int ends = bench->ends;
+	begin_to_plug(bench, desktop);
+	plan_cancel(desktop->plan, NULL);
+	bench_turn(bench, 3);
+	assert_int_equal(bench->ends, ends);
+	bench_release(bench);
+	bench_wait(bench, ends + 1);
+	assert_int_equal(bench->err.code, ERR_CANCELLED);
+	assert_null(desktop_nic_row(desktop, 1));
+	struct pollfd tap = {.fd = bench->tap_end, .events = POLLIN};
+	assert_int_equal(poll(&tap, 1, 0), 1);
+	assert_true(tap.revents & POLLHUP);
+
+	begin_to_plug(bench, desktop);
+	bench_stop_daemon(bench);
+	assert_int_equal(bench->err.code, ERR_CANCELLED);
+	bench->hold = 0;
+	bench_start_daemon(bench);
+	bench_reconcile(bench);
+	desktop = desktops_find(bench->all, "d", &err);
+	assert_non_null(desktop_nic_row(desktop, 1));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		with_bench(queues_at_the_start),         with_bench(a_daemon_after_it_knows),
 		with_bench(vhost_that_cannot_be_opened), with_bench(a_start_that_fails_closes_all),
 		with_bench(all_queues_are_plugged_in),   with_bench(qemu_refuses_the_nic),
+		with_bench(a_tap_that_comes_late),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
