@@ -6,7 +6,6 @@
 #include "base/mem.h"
 #include "netcfg/link.h"
 #include "netcfg/nic.h"
-#include "netcfg/rate.h"
 #include "netcfg/tap.h"
 #include "vdi-hostd/priv/network_names.h"
 
@@ -61,7 +60,8 @@ int verb_tap_check(const struct priv_request *req, const int *fds, size_t n_fds,
 
 static struct netcfg_tap tap_of(const struct priv_tap *tap, const char *bridge)
 {
-	struct netcfg_tap ret = {.bridge = bridge, .mtu = tap->mtu, .down = tap->down};
+	struct netcfg_tap ret = {
+		.bridge = bridge, .mtu = tap->mtu, .down = tap->down, .rates = tap->rates};
 	ret.port.isolated = tap->isolated;
 	ret.port.fixed = is_guarded(tap);
 	memcpy(ret.port.mac, tap->mac, sizeof(ret.port.mac));
@@ -110,13 +110,6 @@ int verb_tap_look(struct verbs *verbs, const struct priv_request *req, const int
 	return 0;
 }
 
-static int limit(struct verbs *verbs, const struct priv_tap *tap, const char *name, struct err *err)
-{
-	if (tap->rates.to_guest.bits_per_s || tap->rates.from_guest.bits_per_s)
-		return netcfg_rates_ensure(verbs->netcfg, name, &tap->rates, err);
-	return netcfg_rates_remove(verbs->netcfg, name, err);
-}
-
 int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err)
 {
@@ -128,12 +121,8 @@ int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const i
 
 	if (network_need_netcfg(verbs, err) < 0 || guard(verbs, tap, name.text, err) < 0)
 		return -1;
-	bool made = netcfg_tap_create(verbs->netcfg, name.text, &wish, reply_fds, err) == 0;
-	if (!made || limit(verbs, tap, name.text, err) < 0) {
-		struct err ignored;
-		if (made)
-			close(TAKE_FD(reply_fds[0]));
-		(void)!netcfg_nics_delete(verbs->netcfg, names, 1, &ignored);
+	if (netcfg_tap_create(verbs->netcfg, name.text, &wish, reply_fds, err) < 0) {
+		(void)!netcfg_nics_delete(verbs->netcfg, names, 1, NULL);
 		return -1;
 	}
 	reply->n_fds = 1;
@@ -156,9 +145,7 @@ int verb_tap_attach(struct verbs *verbs, const struct priv_request *req, const i
 		return err_set(err, ERR_NOT_FOUND, "there is no tap %s", name.text);
 	if (guard(verbs, tap, name.text, err) < 0)
 		return -1;
-	if (netcfg_tap_attach(verbs->netcfg, name.text, &wish, err) < 0)
-		return -1;
-	return limit(verbs, tap, name.text, err);
+	return netcfg_tap_attach(verbs->netcfg, name.text, &wish, err);
 }
 
 int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
@@ -167,9 +154,9 @@ int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const i
 	const struct link_name name = tap_name(req->u.tap.desktop, req->u.tap.nic);
 	const char *const names[] = {name.text};
 
+	/* nobody waits while the kernel takes its time: verbs_sweep() */
 	if (network_need_netcfg(verbs, err) < 0 ||
-	    netcfg_rates_remove(verbs->netcfg, name.text, err) < 0 ||
-	    netcfg_tap_delete(verbs->netcfg, name.text, err) < 0)
+	    netcfg_tap_discard(verbs->netcfg, name.text, err) < 0)
 		return -1;
 	return netcfg_nics_delete(verbs->netcfg, names, 1, err);
 }
