@@ -100,7 +100,8 @@ static const char bridge_chains[] =
 	CHAIN("dropped-from") CHAIN("from") CHAIN("from-arp") CHAIN("from-ipv4") CHAIN("from-ipv4-own")
 	CHAIN("from-ipv6") CHAIN("from-ipv6-own") CHAIN("from-icmpv6") CHAIN("solicit") CHAIN("advert")
 	CHAIN("router-solicit") CHAIN("out4") CHAIN("out6") CHAIN("in4") CHAIN("in6")
-	CHAIN("known-out") CHAIN("known-in") CHAIN("begin-out") CHAIN("begin-in")
+	CHAIN("known-out4") CHAIN("known-out6") CHAIN("known-in4") CHAIN("known-in6")
+	CHAIN("begin-out") CHAIN("begin-in")
 	CHAIN("group-out") CHAIN("group-in");
 
 /* In this order each is only seen by packets that passed the ones before. */
@@ -225,10 +226,17 @@ static const char group_sets[] = "add set " B " grouped { type ifname; }\n" /* c
 #define IN4  "oifname . ip daddr . th dport . ip saddr . th sport"
 #define IN6  "oifname . ip6 daddr . th dport . ip6 saddr . th sport"
 
-/* One of an exchange that was let begin. */
-#define KNOWN(chain, key, version, to)                                                             \
-	"add rule " B " " chain " meta l4proto tcp " key " @tcp" version " goto " to "\n"          \
-	"add rule " B " " chain " meta l4proto udp " key " @udp" version " goto " to "\n"
+/*
+ * One of an exchange that was let begin: what nearly every packet is, so as few steps as can be. An
+ * exchange that goes on is kept; one that ends is left to be forgotten.
+ */
+#define KNOWN(chain, key, version)                                                                 \
+	"add rule " B " " chain " meta l4proto tcp " key " @tcp" version " goto known-" chain "\n" \
+	"add rule " B " " chain " meta l4proto udp " key " @udp" version " update @udp" version    \
+	" { " key " timeout 3m } accept\n"                                                         \
+	"add rule " B " known-" chain " tcp flags & (syn | fin | rst) != 0 accept\n"               \
+	"add rule " B " known-" chain " update @tcp" version " { " key " timeout 4h }\n"           \
+	"add rule " B " known-" chain " accept\n"
 
 #define KEEP(chain, type, protocol, version, key, time)                                            \
 	"add rule " B " " chain " ether type " type " meta l4proto " protocol                      \
@@ -249,47 +257,42 @@ static const char group_sets[] = "add set " B " grouped { type ifname; }\n" /* c
 	"nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, "           \
 	"mld2-listener-report } accept\n"
 
-/* The first packet of an exchange stands for those after it; a later piece has no ports. */
+/*
+ * The first packet of an exchange stands for those after it. A later piece of one has no ports, so
+ * that it is none that is known.
+ */
 /* clang-format off */
 static const char group_rules[] =
+	KNOWN("out4", OUT4, "4")
 	"add rule " B " out4 ip frag-off & 0x1fff != 0 accept\n"
-	KNOWN("out4", OUT4, "4", "known-out")
 	"add rule " B " out4 icmp type echo-reply iifname . ip saddr . ip daddr . icmp id "
 	"@echoes4 accept\n"
 	"add rule " B " out4 " ICMP_ERRORS "add rule " B " out4 ip protocol igmp accept\n"
 	"add rule " B " out4 udp sport 68 udp dport 67 accept\n"
 	"add rule " B " out4 goto group-out\n"
 
+	KNOWN("out6", OUT6, "6")
 	"add rule " B " out6 frag frag-off != 0 accept\n"
-	KNOWN("out6", OUT6, "6", "known-out")
 	"add rule " B " out6 icmpv6 type echo-reply iifname . ip6 saddr . ip6 daddr . icmpv6 id "
 	"@echoes6 accept\n"
 	"add rule " B " out6 " ICMPV6_FREE "add rule " B
 	" out6 udp sport 546 udp dport 547 accept\n"
 	"add rule " B " out6 goto group-out\n"
 
+	KNOWN("in4", IN4, "4")
 	"add rule " B " in4 ip frag-off & 0x1fff != 0 accept\n"
-	KNOWN("in4", IN4, "4", "known-in")
 	"add rule " B " in4 icmp type echo-reply oifname . ip daddr . ip saddr . icmp id "
 	"@echoes4 accept\n"
 	"add rule " B " in4 " ICMP_ERRORS "add rule " B " in4 ip protocol igmp accept\n"
 	"add rule " B " in4 udp sport 67 udp dport 68 accept\n"
 	"add rule " B " in4 goto group-in\n"
 
+	KNOWN("in6", IN6, "6")
 	"add rule " B " in6 frag frag-off != 0 accept\n"
-	KNOWN("in6", IN6, "6", "known-in")
 	"add rule " B " in6 icmpv6 type echo-reply oifname . ip6 daddr . ip6 saddr . icmpv6 id "
 	"@echoes6 accept\n"
 	"add rule " B " in6 " ICMPV6_FREE "add rule " B " in6 udp sport 547 udp dport 546 accept\n"
 	"add rule " B " in6 goto group-in\n"
-
-	/* an exchange that goes on is kept; one that ends is left to be forgotten */
-	"add rule " B " known-out tcp flags & (syn | fin | rst) != 0 accept\n"
-	KEEP_ALL("known-out", OUT4, OUT6, "4h", "3m")
-	"add rule " B " known-out accept\n"
-	"add rule " B " known-in tcp flags & (syn | fin | rst) != 0 accept\n"
-	KEEP_ALL("known-in", IN4, IN6, "4h", "3m")
-	"add rule " B " known-in accept\n"
 
 	SLOT_RULES("0") SLOT_RULES("1") SLOT_RULES("2") SLOT_RULES("3")
 	SLOT_ENDS("0") SLOT_ENDS("1") SLOT_ENDS("2") SLOT_ENDS("3")
@@ -311,12 +314,20 @@ static const char group_rules[] =
 
 /* clang-format on */
 
-/* Before ebtables' DNAT, and before br_netfilter lets the host's own rules see the packet. */
+/*
+ * Before ebtables' DNAT, and before br_netfilter lets the host's own rules see the packet. First
+ * what nearly every packet is, in one look: sent by a NIC from its own MAC and address. Whatever is
+ * not goes all the way, and is judged there.
+ */
 static const char bridge_hooks[] =
 	"add chain " B " prerouting { type filter hook prerouting priority -350; policy accept; }\n"
 	"add chain " B " postrouting { type filter hook postrouting priority 0; policy accept; }\n"
 	"flush chain " B " prerouting\n"
 	"flush chain " B " postrouting\n"
+	"add rule " B " prerouting ether type ip iifname . ether saddr . ip saddr @source4 "
+	"goto from-ipv4-own\n"
+	"add rule " B " prerouting ether type ip6 meta l4proto != ipv6-icmp "
+	"iifname . ether saddr . ip6 saddr @source6 goto from-ipv6-own\n"
 	"add rule " B " prerouting iifname @nics goto from\n"
 	"add rule " B " postrouting ether type ip oifname @grouped goto in4\n"
 	"add rule " B " postrouting ether type ip6 oifname @grouped goto in6\n";
