@@ -9,7 +9,8 @@
 
 #define READ_CHUNK       (64u << 10)
 #define LAST_WORDS_READS 16
-#define FDS_MAX          8     /* descriptors waiting in one direction */
+#define FDS_IN_MAX       8     /* descriptors that nobody has taken */
+#define FDS_OUT_MAX      32    /* and those that wait to leave: all queues of a NIC */
 #define IDLE_BUFFER_MAX  4096u /* an idle connection keeps no more than this */
 
 struct out_fd {
@@ -42,12 +43,12 @@ struct conn {
 	size_t scanned; /* bytes of `in` known to hold no newline */
 	bool discarding;
 	unsigned char discard_to;
-	int fds[FDS_MAX];
+	int fds[FDS_IN_MAX];
 	size_t n_fds;
 
 	struct buffer out;
 	size_t sent; /* bytes of `out` that have left */
-	struct out_fd out_fds[FDS_MAX];
+	struct out_fd out_fds[FDS_OUT_MAX];
 	size_t n_out_fds;
 
 	void (*closed)(void *data);
@@ -189,7 +190,7 @@ static void keep_fds(struct conn *conn, struct msghdr *msg)
 		for (size_t i = 0; i < n; i++) {
 			int fd;
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-			if (conn->n_fds < FDS_MAX)
+			if (conn->n_fds < FDS_IN_MAX)
 				conn->fds[conn->n_fds++] = fd;
 			else
 				close(fd);
@@ -201,7 +202,7 @@ static ssize_t receive(struct conn *conn)
 {
 	union {
 		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int) * FDS_MAX)];
+		char bytes[CMSG_SPACE(sizeof(int) * FDS_IN_MAX)];
 	} control;
 	buffer_reserve(&conn->in, READ_CHUNK + 1);
 	struct iovec iov = {.iov_base = conn->in.bytes + conn->in.len, .iov_len = READ_CHUNK};
@@ -394,7 +395,7 @@ int conn_send(struct conn *conn, const char *bytes, size_t len, int fd, struct e
 	if (conn->ended || conn->closing)
 		return err_set(err, ERR_UNAVAILABLE, "the connection is over");
 	if (conn_queued(conn) + len > conn->limits.queue_max ||
-	    (fd >= 0 && conn->n_out_fds == FDS_MAX))
+	    (fd >= 0 && conn->n_out_fds == FDS_OUT_MAX))
 		return err_set(err, ERR_LIMIT, "the peer does not read what it is sent");
 	if (len == 0)
 		return 0;

@@ -156,11 +156,17 @@ struct in6_addr netcfg_mac_link_local(const uint8_t mac[6])
 }
 
 /* FNV-1a */
-void netcfg_mac_of_name(const char *name, uint8_t mac[6])
+uint64_t netcfg_hash(const char *text)
 {
 	uint64_t hash = 0xcbf29ce484222325;
-	for (; *name; name++)
-		hash = (hash ^ (uint8_t)*name) * 0x100000001b3;
+	for (; *text; text++)
+		hash = (hash ^ (uint8_t)*text) * 0x100000001b3;
+	return hash;
+}
+
+void netcfg_mac_of_name(const char *name, uint8_t mac[6])
+{
+	const uint64_t hash = netcfg_hash(name);
 	mac[0] = 0x02;
 	for (int i = 1; i < 6; i++)
 		mac[i] = (uint8_t)(hash >> (8 * i));

@@ -2,9 +2,11 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <stdarg.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -12,6 +14,8 @@
 
 #define I "inet " NFT_TABLE
 #define B "bridge " NFT_TABLE
+
+#define HASH_DIGITS 16 /* of netcfg_hash() */
 
 /* One network's chains, and the maps that lead to them by the bridge's name. */
 static const struct {
@@ -54,39 +58,59 @@ static int network_check(const struct netcfg_firewall *network, struct err *err)
 
 /* ---- what one network's chains say ---- */
 
-/* The guests' way to the host itself. */
+static void rule_write(FILE *text, const char *bridge, const char *chain, const char *fmt, ...)
+	printf_like(4, 5);
+
+/*
+ * One rule. A hash of what it says goes with it as its comment: by these a look tells whether the
+ * chains say what they should, and no expression has to be read back.
+ */
+static void rule_write(FILE *text, const char *bridge, const char *chain, const char *fmt, ...)
+{
+	char rule[256];
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(rule, sizeof(rule), fmt, args);
+	va_end(args);
+	fprintf(text, "add rule " I " net-%s-%s %s comment \"%0*" PRIx64 "\"\n", bridge, chain,
+		rule, HASH_DIGITS, netcfg_hash(rule));
+}
+
+/*
+ * The guests' way to the host itself. Only answers pass by themselves: what an opening let begin
+ * ends with the opening.
+ */
 static void input_write(FILE *text, const struct netcfg_firewall *network)
 {
 	const char *b = network->bridge;
 	char host[INET6_ADDRSTRLEN];
-	fprintf(text, "add rule " I " net-%s-input ct state established,related accept\n", b);
-	fprintf(text, "add rule " I " net-%s-input udp dport 67 accept\n", b);
-	fprintf(text, "add rule " I " net-%s-input meta nfproto ipv6 udp dport 547 accept\n", b);
+	rule_write(text, b, "input", "udp dport 53 jump ask");
+	rule_write(text, b, "input", "ct state established ct direction reply accept");
+	rule_write(text, b, "input", "ct state related accept");
+	rule_write(text, b, "input", "ct state new jump begin");
+	rule_write(text, b, "input", "udp dport 67 accept");
+	rule_write(text, b, "input", "meta nfproto ipv6 udp dport 547 accept");
 	for (unsigned int i = 0; i < network->n_addresses; i++) {
 		const struct netcfg_addr *own = &network->addresses[i];
 		size_t size;
 		inet_ntop(own->family, netcfg_addr_bytes(own, &size), host, sizeof(host));
-		fprintf(text,
-			"add rule " I " net-%s-input %s daddr %s meta l4proto { tcp, udp } "
-			"th dport 53 accept\n",
-			b, family_of(own), host);
+		rule_write(text, b, "input",
+			   "%s daddr %s meta l4proto { tcp, udp } th dport 53 accept",
+			   family_of(own), host);
 	}
-	fprintf(text,
-		"add rule " I " net-%s-input ip6 daddr fe80::/10 meta l4proto { tcp, udp } "
-		"th dport 53 accept\n",
-		b);
-	fprintf(text, "add rule " I " net-%s-input icmp type echo-request accept\n", b);
-	fprintf(text,
-		"add rule " I " net-%s-input icmpv6 type { echo-request, nd-router-solicit, "
-		"nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } accept\n",
-		b);
+	rule_write(text, b, "input",
+		   "ip6 daddr fe80::/10 meta l4proto { tcp, udp } th dport 53 accept");
+	rule_write(text, b, "input", "icmp type echo-request accept");
+	rule_write(text, b, "input",
+		   "icmpv6 type { echo-request, nd-router-solicit, nd-neighbor-solicit, "
+		   "nd-neighbor-advert, mld2-listener-report } accept");
 	for (unsigned int i = 0; i < network->n_openings; i++) {
 		const struct netcfg_opening *opening = &network->openings[i];
-		fprintf(text, "add rule " I " net-%s-input %s dport %u-%u accept\n", b,
-			opening->protocol == NETCFG_TCP ? "tcp" : "udp", opening->port_first,
-			opening->port_last);
+		rule_write(text, b, "input", "%s dport %u-%u accept",
+			   opening->protocol == NETCFG_TCP ? "tcp" : "udp", opening->port_first,
+			   opening->port_last);
 	}
-	fprintf(text, "add rule " I " net-%s-input drop\n", b);
+	rule_write(text, b, "input", "drop");
 }
 
 /* The guests' way out, and what comes in to them. */
@@ -95,31 +119,38 @@ static void forward_write(FILE *text, const struct netcfg_firewall *network)
 	const char *b = network->bridge;
 	char net[NETCFG_ADDR_TEXT_MAX];
 	const bool out = network->kind != NETCFG_FIREWALL_ISOLATED;
-	fprintf(text, "add rule " I " net-%s-from oifname \"%s\" accept\n", b, b);
+	uint8_t mac[6];
+	netcfg_mac_of_name(b, mac);
+	rule_write(text, b, "from", "ct state new jump begin");
+	/*
+	 * Back into the network goes what the bridge passes on itself, which br_netfilter shows
+	 * here, and what a port forward leads there. What was sent to the host to be passed on is a
+	 * way around isolated ports, and has the host look for any number of neighbours.
+	 */
+	rule_write(text, b, "from", "oifname \"%s\" ct status dnat accept", b);
+	rule_write(text, b, "from",
+		   "oifname \"%s\" ether daddr %02x:%02x:%02x:%02x:%02x:%02x goto drop-detour", b,
+		   mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	rule_write(text, b, "from", "oifname \"%s\" accept", b);
 	if (!out)
-		fprintf(text,
-			"add rule " I " net-%s-from ct state established,related "
-			"ct status dnat accept\n",
-			b);
+		rule_write(text, b, "from", "ct state established,related ct status dnat accept");
 	for (unsigned int i = 0; i < network->n_addresses; i++) {
 		const struct netcfg_addr range = netcfg_addr_network(&network->addresses[i]);
 		const char *family = family_of(&range);
 		netcfg_addr_format(&range, net);
 		if (out)
-			fprintf(text,
-				"add rule " I " net-%s-from %s saddr %s oifname != @bridges "
-				"accept\n",
-				b, family, net);
+			rule_write(text, b, "from", "%s saddr %s oifname != @bridges accept",
+				   family, net);
 		/* nobody out there has an address of ours */
-		fprintf(text, "add rule " I " net-%s-to %s saddr %s iifname != \"%s\" drop\n", b,
-			family, net, b);
+		rule_write(text, b, "to", "%s saddr %s iifname != \"%s\" drop", family, net, b);
 	}
-	fprintf(text, "add rule " I " net-%s-to ct status dnat accept\n", b);
+	rule_write(text, b, "to", "ct status dnat accept");
 	if (out)
-		fprintf(text, "add rule " I " net-%s-to ct state established,related accept\n", b);
+		rule_write(text, b, "to", "ct state established,related accept");
 	if (network->kind == NETCFG_FIREWALL_ROUTED)
-		fprintf(text, "add rule " I " net-%s-to iifname != @bridges accept\n", b);
-	fprintf(text, "add rule " I " net-%s-from drop\nadd rule " I " net-%s-to drop\n", b, b);
+		rule_write(text, b, "to", "iifname != @bridges accept");
+	rule_write(text, b, "from", "drop");
+	rule_write(text, b, "to", "drop");
 }
 
 static void source_write(FILE *text, const struct netcfg_firewall *network)
@@ -129,21 +160,17 @@ static void source_write(FILE *text, const struct netcfg_firewall *network)
 	for (unsigned int i = 0; network->kind == NETCFG_FIREWALL_NAT && i < network->n_addresses;
 	     i++) {
 		const struct netcfg_addr range = netcfg_addr_network(&network->addresses[i]);
-		fprintf(text,
-			"add rule " I " net-%s-source %s saddr %s oifname != \"%s\" masquerade\n",
-			b, family_of(&range), netcfg_addr_format(&range, net), b);
+		rule_write(text, b, "source", "%s saddr %s oifname != \"%s\" masquerade",
+			   family_of(&range), netcfg_addr_format(&range, net), b);
 	}
 	/*
 	 * A forwarded port that leads back into the network that it was asked from: the answer
 	 * has to come by here again. And a guest without a way out could answer nobody else.
 	 */
 	if (network->kind == NETCFG_FIREWALL_ISOLATED)
-		fprintf(text, "add rule " I " net-%s-source-to ct status dnat masquerade\n", b);
+		rule_write(text, b, "source-to", "ct status dnat masquerade");
 	else
-		fprintf(text,
-			"add rule " I " net-%s-source-to iifname \"%s\" ct status dnat "
-			"masquerade\n",
-			b, b);
+		rule_write(text, b, "source-to", "iifname \"%s\" ct status dnat masquerade", b);
 }
 
 /* The chains, empty. */
@@ -304,10 +331,10 @@ static int frame_stands(struct netcfg *netcfg, bool *ret, struct err *err)
 		const char *chain;
 		uint32_t rules;
 	} hooks[] = {
-		{NFPROTO_INET, "input", 2},         {NFPROTO_INET, "forward", 3},
-		{NFPROTO_INET, "source", 2},        {NFPROTO_INET, "forwards", 1},
-		{NFPROTO_INET, "forwards-own", 1},  {NFPROTO_BRIDGE, "prerouting", 3},
-		{NFPROTO_BRIDGE, "postrouting", 2},
+		{NFPROTO_INET, "input", 2},        {NFPROTO_INET, "forward", 3},
+		{NFPROTO_INET, "source", 2},       {NFPROTO_INET, "forwards", 1},
+		{NFPROTO_INET, "forwards-own", 1}, {NFPROTO_INET, "forwards-all", 9},
+		{NFPROTO_BRIDGE, "prerouting", 3}, {NFPROTO_BRIDGE, "postrouting", 2},
 	};
 	*ret = true;
 	for (size_t i = 0; i < ARRAY_LEN(hooks); i++) {
@@ -324,27 +351,99 @@ static int frame_stands(struct netcfg *netcfg, bool *ret, struct err *err)
 	return 0;
 }
 
-int netcfg_firewall_has(struct netcfg *netcfg, const char *bridge, bool *ret, struct err *err)
+static int has_bridge(struct netcfg *netcfg, const char *set, const char *bridge, bool *ret,
+		      struct err *err)
 {
-	bool stands;
-	if (netcfg_name_check("bridge", bridge, err) < 0 || frame_stands(netcfg, &stands, err) < 0)
+	struct nft_elem elem = {.family = NFPROTO_INET};
+	snprintf(elem.set, sizeof(elem.set), "%s", set);
+	nft_elem_key_name(&elem, bridge);
+	int sys = nft_elem_get(netcfg, &elem);
+	if (sys != 0 && sys != ENOENT)
+		return nft_err(err, sys, "look up the network");
+	*ret = sys == 0;
+	return 0;
+}
+
+/* Do the maps lead to its chains, and is it known as one of ours, or not? */
+static int is_known(struct netcfg *netcfg, const struct netcfg_firewall *network, bool *ret,
+		    struct err *err)
+{
+	bool ours;
+	if (has_bridge(netcfg, "bridges", network->bridge, &ours, err) < 0)
 		return -1;
-	if (!stands) {
-		*ret = false;
-		return 0;
+	*ret = ours == (network->kind != NETCFG_FIREWALL_BRIDGED);
+	for (size_t i = 0; *ret && i < ARRAY_LEN(parts); i++)
+		if (has_bridge(netcfg, parts[i].map, network->bridge, ret, err) < 0)
+			return -1;
+	return 0;
+}
+
+/* struct reader - goes through the rules as they should be while the kernel tells those that are */
+struct reader {
+	const char *text; /* as network_write() made it */
+	char begin[96];   /* how its rules of the chain begin */
+	bool differs;
+};
+
+/* The comment of the next rule that should be in the chain, "" after the last. */
+static const char *next_comment(struct reader *reader, char ret[HASH_DIGITS + 1])
+{
+	ret[0] = '\0';
+	while (*reader->text && !ret[0]) {
+		const char *end = strchr(reader->text, '\n');
+		if (strncmp(reader->text, reader->begin, strlen(reader->begin)) == 0)
+			snprintf(ret, HASH_DIGITS + 1, "%s", end - 1 - HASH_DIGITS);
+		reader->text = end + 1;
 	}
-	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-		struct nft_elem elem = {.family = NFPROTO_INET};
-		snprintf(elem.set, sizeof(elem.set), "%s", parts[i].map);
-		nft_elem_key_name(&elem, bridge);
-		int sys = nft_elem_get(netcfg, &elem);
-		if (sys != 0 && sys != ENOENT)
-			return nft_err(err, sys, "look up the network");
-		if (sys == ENOENT) {
-			*ret = false;
-			return 0;
-		}
-	}
+	return ret;
+}
+
+static void compare_rule(void *data, const char *comment)
+{
+	struct reader *reader = data;
+	char wanted[HASH_DIGITS + 1];
+	if (strcmp(comment, next_comment(reader, wanted)) != 0 || !wanted[0])
+		reader->differs = true;
+}
+
+/* Do the chains say what @text makes them say? */
+static int says(struct netcfg *netcfg, const char *bridge, const char *text, bool *ret,
+		struct err *err)
+{
 	*ret = true;
+	for (size_t i = 0; *ret && i < ARRAY_LEN(parts); i++) {
+		struct reader reader;
+		char chain[32], rest[HASH_DIGITS + 1];
+		int sys;
+		snprintf(chain, sizeof(chain), "net-%s-%s", bridge, parts[i].chain);
+		do {
+			reader = (struct reader){.text = text};
+			snprintf(reader.begin, sizeof(reader.begin), "add rule " I " %s ", chain);
+			sys = nft_rules_each(netcfg, NFPROTO_INET, chain, compare_rule, &reader);
+		} while (sys == EINTR);
+		if (sys != 0)
+			return nft_err(err, sys, "read the network's rules");
+		*ret = !reader.differs && !next_comment(&reader, rest)[0];
+	}
+	return 0;
+}
+
+int netcfg_firewall_has(struct netcfg *netcfg, const struct netcfg_firewall *network, bool *ret,
+			struct err *err)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t size;
+	bool so = false;
+	if (network_check(network, err) < 0 || frame_stands(netcfg, &so, err) < 0 ||
+	    (so && is_known(netcfg, network, &so, err) < 0))
+		return -1;
+	if (so) {
+		FILE *out = nft_text_open(&text, &size);
+		network_write(out, network);
+		nft_text_close(out);
+		if (says(netcfg, network->bridge, text, &so, err) < 0)
+			return -1;
+	}
+	*ret = so;
 	return 0;
 }

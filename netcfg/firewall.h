@@ -19,7 +19,7 @@
  *    the administrator comes in).
  *  - all but bridged: ask the host for DHCP, DHCPv6, DNS, ICMP echo, what neighbour discovery
  *    needs, and what @openings say; answer connections that the host opened. All else to the host
- *    is dropped.
+ *    is dropped, also what goes on through an opening that is closed.
  *
  * Living with other tables: in nftables a packet passes only if no table drops it. Docker sets the
  * FORWARD policy of its own table to drop, and firewalld refuses DHCP in its default zone; ours
@@ -85,12 +85,11 @@ int netcfg_firewall_ensure(struct netcfg *netcfg, const struct netcfg_firewall *
 int netcfg_firewall_delete(struct netcfg *netcfg, const char *bridge, struct err *err) warn_unused;
 
 /**
- * netcfg_firewall_has() - are there rules for that bridge, and hooks that lead to them?
- * A quick look: it sees what was deleted or emptied, not a rule that somebody put in between deep
- * inside; netcfg_firewall_ensure() mends that as well, so call it whenever the monitor says
- * NETCFG_EVENT_TABLE_CHANGED.
+ * netcfg_firewall_has() - do the rules say what @network asks for, and do hooks lead to them?
+ * Of the rules that networks share it sees only that they are as many as they should be;
+ * netcfg_firewall_ensure() mends those as well.
  */
-int netcfg_firewall_has(struct netcfg *netcfg, const char *bridge, bool *ret,
+int netcfg_firewall_has(struct netcfg *netcfg, const struct netcfg_firewall *network, bool *ret,
 			struct err *err) warn_unused;
 
 /**

@@ -8,10 +8,26 @@
 #include "base/mem.h"
 #include "netcfg/nft.h"
 
-#define IPV6_CONF "/proc/sys/net/ipv6/conf"
+#define IPV6_CONF  "/proc/sys/net/ipv6/conf"
+#define NEIGHBOURS "65536"
+
+/*
+ * Whom a guest sends packets to through the host, the host has to look for, at as many addresses as
+ * a NIC may begin connections in three seconds (some 2300). The kernel's own limit of 1024 for the
+ * whole host is less. Only the host's own namespace has it; where it cannot be set, it stays.
+ */
+static void neighbours_raise(const char *path)
+{
+	char now[32] = "";
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, now, sizeof(now) - 1) <= 0 || atol(now) >= atol(NEIGHBOURS) ||
+	    netcfg_sysctl_write(path, NEIGHBOURS, NULL) < 0)
+		return;
+}
 
 int nft_forwarding4_enable(struct err *err)
 {
+	neighbours_raise("/proc/sys/net/ipv4/neigh/default/gc_thresh3");
 	return netcfg_sysctl_write("/proc/sys/net/ipv4/ip_forward", "1", err);
 }
 
@@ -46,6 +62,7 @@ static int routers_keep(struct err *err)
 
 int nft_forwarding6_enable(struct err *err)
 {
+	neighbours_raise("/proc/sys/net/ipv6/neigh/default/gc_thresh3");
 	if (file_says(IPV6_CONF "/all/forwarding", '1'))
 		return 0;
 	if (routers_keep(err) < 0)

@@ -24,7 +24,12 @@ static const char inet_frame[] =
 	"add map " I " forward_from { type ifname : verdict; }\n"
 	"add map " I " forward_to { type ifname : verdict; }\n"
 	"add map " I " source { type ifname : verdict; }\n"
-	"add map " I " source_to { type ifname : verdict; }\n" /* clang-format off */
+	"add map " I " source_to { type ifname : verdict; }\n"
+	"add set " I " begins { type ether_addr; size 65536; flags dynamic,timeout; timeout 1h; }\n"
+	"add set " I " asks { type ether_addr; size 65536; flags dynamic,timeout; timeout 1h; }\n"
+	"add set " I " held { type ether_addr; size 65536; flags dynamic; }\n"
+	"add set " I " drops { type ether_addr . mark; size 65536; flags dynamic; counter; }\n"
+	/* clang-format off */
 	FORWARD_MAP("redirect4", "ipv4_addr . inet_proto . inet_service", "ipv4_addr")
 	FORWARD_MAP("redirect6", "ipv6_addr . inet_proto . inet_service", "ipv6_addr")
 	FORWARD_MAP("redirect4-any", "inet_proto . inet_service", "ipv4_addr")
@@ -36,12 +41,38 @@ static const char inet_frame[] =
 	"add chain " I " forwards { type nat hook prerouting priority dstnat; policy accept; }\n"
 	"add chain " I " forwards-own { type nat hook output priority -100; policy accept; }\n"
 	"add chain " I " forwards-all\n"
+	"add chain " I " begin\n"
+	"add chain " I " ask\n"
+	"add chain " I " drop-flood\n"
+	"add chain " I " drop-detour\n"
+	"add chain " I " dropped\n"
+	"flush chain " I " begin\n"
+	"flush chain " I " ask\n"
+	"flush chain " I " drop-flood\n"
+	"flush chain " I " drop-detour\n"
+	"flush chain " I " dropped\n"
 	"flush chain " I " input\n"
 	"flush chain " I " forward\n"
 	"flush chain " I " source\n"
 	"flush chain " I " forwards\n"
 	"flush chain " I " forwards-own\n"
 	"flush chain " I " forwards-all\n"
+	/*
+	 * A connection that is new to the host's connection tracking, which all guests share: the
+	 * first packet of it, for as long as nobody answers the next ones are "new" as well.
+	 */
+	"add rule " I " begin ct status confirmed return\n"
+	"add rule " I " begin update @begins { ether saddr limit rate over 100/second "
+	"burst 2000 packets } goto drop-flood\n"
+	"add rule " I " begin add @held { ether saddr ct count over 4096 } goto drop-flood\n"
+	/* names, also by way of one connection: those who answer have a bounded number in hand */
+	"add rule " I " ask update @asks { ether saddr limit rate over 100/second "
+	"burst 1000 packets } goto drop-flood\n"
+	/* the numbers are enum netcfg_drop's */
+	"add rule " I " drop-flood meta mark set 14 goto dropped\n"
+	"add rule " I " drop-detour meta mark set 15 goto dropped\n"
+	"add rule " I " dropped update @drops { ether saddr . meta mark }\n"
+	"add rule " I " dropped drop\n"
 	"add rule " I " input iifname @nics drop\n"
 	"add rule " I " input iifname vmap @input\n"
 	"add rule " I " forward iifname @nics drop\n"
@@ -70,8 +101,8 @@ static const char inet_frame[] =
 	"flush chain " B " drop-" name "\n"
 
 /* the number is enum netcfg_drop's; the packet is on its way out, so its mark is free */
-#define DROP_RULES(name, number)                                                                   \
-	"add rule " B " drop-" name " meta mark set " number " goto dropped-from\n"
+#define DROP_RULES(name, number, way)                                                              \
+	"add rule " B " drop-" name " meta mark set " number " goto dropped-" way "\n"
 
 #define CHAIN(name)                                                                                \
 	"add chain " B " " name "\n"                                                               \
@@ -96,24 +127,23 @@ static const char bridge_sets[] =
 static const char bridge_chains[] =
 	DROP_CHAIN("mac") DROP_CHAIN("vlan") DROP_CHAIN("ethertype") DROP_CHAIN("arp")
 	DROP_CHAIN("ipv4") DROP_CHAIN("ipv6") DROP_CHAIN("dhcp") DROP_CHAIN("ra") DROP_CHAIN("nd")
-	DROP_CHAIN("group-out") DROP_CHAIN("group-in")
-	CHAIN("dropped-from") CHAIN("from") CHAIN("from-arp") CHAIN("from-ipv4") CHAIN("from-ipv4-own")
-	CHAIN("from-ipv6") CHAIN("from-ipv6-own") CHAIN("from-icmpv6") CHAIN("solicit") CHAIN("advert")
-	CHAIN("router-solicit") CHAIN("out4") CHAIN("out6") CHAIN("in4") CHAIN("in6")
-	CHAIN("known-out4") CHAIN("known-out6") CHAIN("known-in4") CHAIN("known-in6")
-	CHAIN("begin-out") CHAIN("begin-in")
-	CHAIN("group-out") CHAIN("group-in");
+	DROP_CHAIN("group-out") DROP_CHAIN("group-in") DROP_CHAIN("flood-out") DROP_CHAIN("flood-in")
+	CHAIN("dropped-from") CHAIN("dropped-to") CHAIN("from") CHAIN("from-arp") CHAIN("from-ipv4") CHAIN("to-dhcp")
+	CHAIN("from-ipv4-own") CHAIN("from-ipv6") CHAIN("from-ipv6-own") CHAIN("from-icmpv6") CHAIN("solicit") CHAIN("advert")
+	CHAIN("router-solicit") CHAIN("out4") CHAIN("out6") CHAIN("in4") CHAIN("in6");
 
 /* In this order each is only seen by packets that passed the ones before. */
 static const char bridge_rules[] =
-	DROP_RULES("mac", "1") DROP_RULES("vlan", "2") DROP_RULES("ethertype", "3")
-	DROP_RULES("arp", "4") DROP_RULES("ipv4", "5") DROP_RULES("ipv6", "6")
-	DROP_RULES("dhcp", "7") DROP_RULES("ra", "8") DROP_RULES("nd", "9")
-	DROP_RULES("group-out", "10")
-	"add rule " B " drop-group-in meta mark set 11 update @drops { oifname . meta mark }\n"
-	"add rule " B " drop-group-in drop\n"
+	DROP_RULES("mac", "1", "from") DROP_RULES("vlan", "2", "from")
+	DROP_RULES("ethertype", "3", "from") DROP_RULES("arp", "4", "from")
+	DROP_RULES("ipv4", "5", "from") DROP_RULES("ipv6", "6", "from")
+	DROP_RULES("dhcp", "7", "from") DROP_RULES("ra", "8", "from") DROP_RULES("nd", "9", "from")
+	DROP_RULES("group-out", "10", "from") DROP_RULES("group-in", "11", "to")
+	DROP_RULES("flood-out", "12", "from") DROP_RULES("flood-in", "13", "to")
 	"add rule " B " dropped-from update @drops { iifname . meta mark }\n"
 	"add rule " B " dropped-from drop\n"
+	"add rule " B " dropped-to update @drops { oifname . meta mark }\n"
+	"add rule " B " dropped-to drop\n"
 
 	"add rule " B " from iifname . ether saddr != @macs goto drop-mac\n"
 	"add rule " B " from ether type vmap { ip : goto from-ipv4, arp : goto from-arp, ip6 : goto from-ipv6, "
@@ -131,14 +161,21 @@ static const char bridge_rules[] =
 	"add rule " B " from-arp iifname @any iifname . arp saddr ether @macs accept\n"
 	"add rule " B " from-arp goto drop-arp\n"
 
-	"add rule " B " from-ipv4 iifname . ether saddr . ip saddr @source4 goto from-ipv4-own\n"
+	"add rule " B " from-ipv4 udp dport 67 jump to-dhcp\n"
 	"add rule " B " from-ipv4 ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 "
 	"udp dport 67 accept\n"
 	"add rule " B " from-ipv4 iifname @any goto from-ipv4-own\n"
 	"add rule " B " from-ipv4 goto drop-ipv4\n"
+	"add rule " B " from-ipv4-own udp dport 67 jump to-dhcp\n"
 	"add rule " B " from-ipv4-own udp sport 67 goto drop-dhcp\n"
+	/* who asks for listeners decides what the bridge sends to whom */
+	"add rule " B " from-ipv4-own igmp type membership-query goto drop-ra\n"
 	"add rule " B " from-ipv4-own iifname @grouped goto out4\n"
 	"add rule " B " from-ipv4-own accept\n"
+
+	/* whose MAC it is that asks a DHCP server, and no relay; a piece without that goes as well */
+	"add rule " B " to-dhcp @th,256,32 0 iifname . @th,288,48 @options return\n"
+	"add rule " B " to-dhcp goto drop-dhcp\n"
 
 	"add rule " B " from-ipv6 meta l4proto ipv6-icmp jump from-icmpv6\n"
 	"add rule " B " from-ipv6 iifname . ether saddr . ip6 saddr @source6 goto from-ipv6-own\n"
@@ -149,7 +186,8 @@ static const char bridge_rules[] =
 	"add rule " B " from-ipv6-own accept\n"
 
 	"add rule " B " from-icmpv6 icmpv6 type vmap { nd-router-advert : goto drop-ra, "
-	"nd-redirect : goto drop-ra, nd-router-solicit : goto router-solicit, "
+	"nd-redirect : goto drop-ra, mld-listener-query : goto drop-ra, "
+	"nd-router-solicit : goto router-solicit, "
 	"nd-neighbor-solicit : goto solicit, nd-neighbor-advert : goto advert }\n"
 	/* a host that has no address yet reports what it listens to all the same (RFC 3810 5.2.13) */
 	"add rule " B " from-icmpv6 ip6 saddr :: icmpv6 type mld2-listener-report accept\n"
@@ -185,135 +223,6 @@ static const char bridge_rules[] =
 	"add rule " B " router-solicit goto drop-nd\n";
 /* clang-format on */
 
-/* ---- groups ---- */
-
-#define SLOT(n)                                                                                    \
-	"add map " B " out" n " { type ifname : verdict; }\n"                                      \
-	"add map " B " out" n "-end { type ifname : verdict; }\n"                                  \
-	"add map " B " in" n " { type ifname : verdict; }\n"                                       \
-	"add map " B " in" n "-end { type ifname : verdict; }\n"
-
-#define SLOT_RULES(n)                                                                              \
-	"add rule " B " group-out iifname vmap @out" n "\n"                                        \
-	"add rule " B " group-in oifname vmap @in" n "\n"
-
-/* what a group does with the rest counts after the rules of all groups */
-#define SLOT_ENDS(n)                                                                               \
-	"add rule " B " group-out iifname vmap @out" n "-end\n"                                    \
-	"add rule " B " group-in oifname vmap @in" n "-end\n"
-
-/*
- * An exchange that a rule let begin, seen from the guest: its address and port first. Not answered
- * it is forgotten after a minute.
- */
-#define FLOWS "size 262144; flags dynamic,timeout; timeout 1m;"
-
-#define FLOW_SETS(version, address)                                                                \
-	"add set " B " tcp" version " { type ifname . " address " . inet_service . " address       \
-	" . inet_service; " FLOWS " }\n"                                                           \
-	"add set " B " udp" version " { type ifname . " address " . inet_service . " address       \
-	" . inet_service; " FLOWS " }\n"
-
-/* no set has more than five fields: nft before 1.1 cannot list what does, and ends itself trying */
-static const char group_sets[] = "add set " B " grouped { type ifname; }\n" /* clang-format off */
-	SLOT("0") SLOT("1") SLOT("2") SLOT("3")
-	FLOW_SETS("4", "ipv4_addr") FLOW_SETS("6", "ipv6_addr") /* clang-format on */
-	"add set " B " echoes4 { typeof iifname . ip saddr . ip daddr . icmp id; " FLOWS " }\n"
-	"add set " B " echoes6 { typeof iifname . ip6 saddr . ip6 daddr . icmpv6 id; " FLOWS " }\n";
-
-#define OUT4 "iifname . ip saddr . th sport . ip daddr . th dport"
-#define OUT6 "iifname . ip6 saddr . th sport . ip6 daddr . th dport"
-#define IN4  "oifname . ip daddr . th dport . ip saddr . th sport"
-#define IN6  "oifname . ip6 daddr . th dport . ip6 saddr . th sport"
-
-/*
- * One of an exchange that was let begin: what nearly every packet is, so as few steps as can be. An
- * exchange that goes on is kept; one that ends is left to be forgotten.
- */
-#define KNOWN(chain, key, version)                                                                 \
-	"add rule " B " " chain " meta l4proto tcp " key " @tcp" version " goto known-" chain "\n" \
-	"add rule " B " " chain " meta l4proto udp " key " @udp" version " update @udp" version    \
-	" { " key " timeout 3m } accept\n"                                                         \
-	"add rule " B " known-" chain " tcp flags & (syn | fin | rst) != 0 accept\n"               \
-	"add rule " B " known-" chain " update @tcp" version " { " key " timeout 4h }\n"           \
-	"add rule " B " known-" chain " accept\n"
-
-#define KEEP(chain, type, protocol, version, key, time)                                            \
-	"add rule " B " " chain " ether type " type " meta l4proto " protocol                      \
-	" update @" protocol version " { " key " timeout " time " } accept\n"
-
-#define KEEP_ALL(chain, key4, key6, tcp_time, udp_time)                                            \
-	KEEP(chain, "ip", "tcp", "4", key4, tcp_time)                                              \
-	KEEP(chain, "ip", "udp", "4", key4, udp_time)                                              \
-	KEEP(chain, "ip6", "tcp", "6", key6, tcp_time)                                             \
-	KEEP(chain, "ip6", "udp", "6", key6, udp_time)
-
-#define ICMP_ERRORS                                                                                \
-	"icmp type { destination-unreachable, time-exceeded, parameter-problem } accept\n"
-/* errors, and what the first chains or the far side's own look after: neighbours, multicast */
-#define ICMPV6_FREE                                                                                \
-	"icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, "                   \
-	"parameter-problem, mld-listener-query, mld-listener-report, mld-listener-done, "          \
-	"nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, "           \
-	"mld2-listener-report } accept\n"
-
-/*
- * The first packet of an exchange stands for those after it. A later piece of one has no ports, so
- * that it is none that is known.
- */
-/* clang-format off */
-static const char group_rules[] =
-	KNOWN("out4", OUT4, "4")
-	"add rule " B " out4 ip frag-off & 0x1fff != 0 accept\n"
-	"add rule " B " out4 icmp type echo-reply iifname . ip saddr . ip daddr . icmp id "
-	"@echoes4 accept\n"
-	"add rule " B " out4 " ICMP_ERRORS "add rule " B " out4 ip protocol igmp accept\n"
-	"add rule " B " out4 udp sport 68 udp dport 67 accept\n"
-	"add rule " B " out4 goto group-out\n"
-
-	KNOWN("out6", OUT6, "6")
-	"add rule " B " out6 frag frag-off != 0 accept\n"
-	"add rule " B " out6 icmpv6 type echo-reply iifname . ip6 saddr . ip6 daddr . icmpv6 id "
-	"@echoes6 accept\n"
-	"add rule " B " out6 " ICMPV6_FREE "add rule " B
-	" out6 udp sport 546 udp dport 547 accept\n"
-	"add rule " B " out6 goto group-out\n"
-
-	KNOWN("in4", IN4, "4")
-	"add rule " B " in4 ip frag-off & 0x1fff != 0 accept\n"
-	"add rule " B " in4 icmp type echo-reply oifname . ip daddr . ip saddr . icmp id "
-	"@echoes4 accept\n"
-	"add rule " B " in4 " ICMP_ERRORS "add rule " B " in4 ip protocol igmp accept\n"
-	"add rule " B " in4 udp sport 67 udp dport 68 accept\n"
-	"add rule " B " in4 goto group-in\n"
-
-	KNOWN("in6", IN6, "6")
-	"add rule " B " in6 frag frag-off != 0 accept\n"
-	"add rule " B " in6 icmpv6 type echo-reply oifname . ip6 daddr . ip6 saddr . icmpv6 id "
-	"@echoes6 accept\n"
-	"add rule " B " in6 " ICMPV6_FREE "add rule " B " in6 udp sport 547 udp dport 546 accept\n"
-	"add rule " B " in6 goto group-in\n"
-
-	SLOT_RULES("0") SLOT_RULES("1") SLOT_RULES("2") SLOT_RULES("3")
-	SLOT_ENDS("0") SLOT_ENDS("1") SLOT_ENDS("2") SLOT_ENDS("3")
-	"add rule " B " group-out goto begin-out\n"
-	"add rule " B " group-in goto begin-in\n"
-
-	KEEP_ALL("begin-out", OUT4, OUT6, "1m", "1m")
-	"add rule " B " begin-out icmp type echo-request update @echoes4 { "
-	"iifname . ip saddr . ip daddr . icmp id } accept\n"
-	"add rule " B " begin-out icmpv6 type echo-request update @echoes6 { "
-	"iifname . ip6 saddr . ip6 daddr . icmpv6 id } accept\n"
-	"add rule " B " begin-out accept\n"
-	KEEP_ALL("begin-in", IN4, IN6, "1m", "1m")
-	"add rule " B " begin-in icmp type echo-request update @echoes4 { "
-	"oifname . ip daddr . ip saddr . icmp id } accept\n"
-	"add rule " B " begin-in icmpv6 type echo-request update @echoes6 { "
-	"oifname . ip6 daddr . ip6 saddr . icmpv6 id } accept\n"
-	"add rule " B " begin-in accept\n";
-
-/* clang-format on */
-
 /*
  * Before ebtables' DNAT, and before br_netfilter lets the host's own rules see the packet. First
  * what nearly every packet is, in one look: sent by a NIC from its own MAC and address. Whatever is
@@ -340,9 +249,9 @@ void nft_frame_inet_write(FILE *text)
 void nft_frame_bridge_write(FILE *text)
 {
 	fputs(bridge_sets, text);
-	fputs(group_sets, text);
+	nft_frame_groups_make(text);
 	fputs(bridge_chains, text);
 	fputs(bridge_rules, text);
-	fputs(group_rules, text);
+	nft_frame_groups_fill(text);
 	fputs(bridge_hooks, text);
 }

@@ -142,10 +142,7 @@ int netcfg_groups_ensure(struct netcfg *netcfg, const struct netcfg_group *group
 	for (size_t i = 0; i < n; i++)
 		group_write(out, &groups[i]);
 	if (revoke)
-		fputs("flush set " B " tcp4\nflush set " B " tcp6\n"
-		      "flush set " B " udp4\nflush set " B " udp6\n"
-		      "flush set " B " echoes4\nflush set " B " echoes6\n",
-		      out);
+		nft_frame_groups_forget(out);
 	nft_text_close(out);
 	return n == 0 ? 0 : nft_run("set the firewall groups", text, NULL, err);
 }

@@ -49,6 +49,9 @@ int netcfg_sysctl_write(const char *path, const char *value, struct err *err) wa
 /** netcfg_ipv6_set() - IPv6 of a link on or off; nothing where the kernel has none */
 void netcfg_ipv6_set(const char *name, bool on);
 
+/** netcfg_hash() - the same for the same text, everywhere and for ever */
+uint64_t netcfg_hash(const char *text);
+
 /** netcfg_mac_of_name() - a fixed address of the locally administered kind */
 void netcfg_mac_of_name(const char *name, uint8_t mac[6]);
 

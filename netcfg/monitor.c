@@ -86,7 +86,7 @@ int netcfg_monitor_open(struct netcfg_monitor **ret, uint32_t owner, struct err 
 		return netcfg_err_sys(err, errno, "cannot watch the network");
 	monitor->route = listen_open(NETLINK_ROUTE,
 				     GROUP(RTNLGRP_LINK) | GROUP(RTNLGRP_IPV4_IFADDR) |
-					     GROUP(RTNLGRP_IPV6_IFADDR),
+					     GROUP(RTNLGRP_IPV6_IFADDR) | GROUP(RTNLGRP_TC),
 				     monitor->epoll);
 	if (monitor->route < 0)
 		return netcfg_err_sys(err, errno, "cannot watch the links");
@@ -137,7 +137,7 @@ static void name_drop(struct netcfg_monitor *monitor, int index)
 		*name = monitor->name[--monitor->n_names];
 }
 
-/* ---- links and addresses ---- */
+/* ---- links, their addresses and rates ---- */
 
 static void tell(struct reading *reading, const struct netcfg_event *event)
 {
@@ -152,9 +152,11 @@ static void link_told(struct reading *reading, struct nlmsghdr *message)
 	const bool gone = message->nlmsg_type == RTM_DELLINK;
 	if (nlmsg_parse(message, sizeof(*head), attr, IFLA_MAX, NULL) < 0)
 		return;
-	/* a bridge speaks of its ports in messages of its own; leaving it is told by the link too
+	/*
+	 * A bridge speaks of its ports in messages of its own: the only ones that tell of a port's
+	 * isolation, and of leaving it they say no more than the link itself.
 	 */
-	if (head->ifi_family != AF_UNSPEC)
+	if (head->ifi_family != AF_UNSPEC && (head->ifi_family != AF_BRIDGE || gone))
 		return;
 	message->nlmsg_type = RTM_NEWLINK;
 	if (!netcfg_link_parse(message, &link))
@@ -171,27 +173,45 @@ static void link_told(struct reading *reading, struct nlmsghdr *message)
 		name_drop(reading->monitor, link.index);
 }
 
+/* @found: room for a name that nobody has kept */
+static const char *name_of(struct netcfg_monitor *monitor, int index, char found[IF_NAMESIZE])
+{
+	const struct monitor_name *name = name_find(monitor, index);
+	found[0] = '\0';
+	if (name)
+		return name->text;
+	return if_indextoname((unsigned int)index, found) ? found : "";
+}
+
 static void address_told(struct reading *reading, struct nlmsghdr *message)
 {
 	struct nlattr *attr[IFA_MAX + 1];
 	const struct ifaddrmsg *head = nlmsg_data(message);
-	char found[IF_NAMESIZE] = "";
+	char found[IF_NAMESIZE];
 	if (nlmsg_parse(message, sizeof(*head), attr, IFA_MAX, NULL) < 0)
 		return;
 	const struct nlattr *local = attr[IFA_LOCAL] ? attr[IFA_LOCAL] : attr[IFA_ADDRESS];
 	struct netcfg_event event = {.kind = message->nlmsg_type == RTM_NEWADDR
 						     ? NETCFG_EVENT_ADDRESS
 						     : NETCFG_EVENT_ADDRESS_GONE,
-				     .link = "",
 				     .index = (int)head->ifa_index};
 	if (!local || !netcfg_addr_set(&event.address, head->ifa_family, nla_data(local),
 				       (size_t)nla_len(local), head->ifa_prefixlen))
 		return;
-	const struct monitor_name *name = name_find(reading->monitor, event.index);
-	if (name)
-		event.link = name->text;
-	else if (if_indextoname(head->ifa_index, found))
-		event.link = found;
+	event.link = name_of(reading->monitor, event.index, found);
+	tell(reading, &event);
+}
+
+static void rate_told(struct reading *reading, const struct nlmsghdr *message)
+{
+	const struct tcmsg *head = nlmsg_data(message);
+	char found[IF_NAMESIZE];
+	if (nlmsg_datalen(message) < (int)sizeof(*head))
+		return;
+	const struct netcfg_event event = {
+		.kind = NETCFG_EVENT_RATE,
+		.link = name_of(reading->monitor, head->tcm_ifindex, found),
+		.index = head->tcm_ifindex};
 	tell(reading, &event);
 }
 
@@ -205,6 +225,12 @@ static void route_told(struct reading *reading, struct nlmsghdr *message)
 	case RTM_NEWADDR:
 	case RTM_DELADDR:
 		address_told(reading, message);
+		break;
+	case RTM_NEWQDISC:
+	case RTM_DELQDISC:
+	case RTM_NEWTFILTER:
+	case RTM_DELTFILTER:
+		rate_told(reading, message);
 		break;
 	default:
 		break;

@@ -7,10 +7,12 @@
 struct netcfg_monitor;
 
 enum netcfg_event_kind {
-	NETCFG_EVENT_LINK = 1,      /* new or changed: @link, @index, @master, @up */
+	NETCFG_EVENT_LINK = 1,      /* new or changed, itself or as a port: @link, @index, @master,
+				       @up */
 	NETCFG_EVENT_LINK_GONE,     /* @link, @index */
 	NETCFG_EVENT_ADDRESS,       /* given: @link, @address */
 	NETCFG_EVENT_ADDRESS_GONE,  /* @link, @address */
+	NETCFG_EVENT_RATE,          /* a qdisc or filter of @link's came, went or changed */
 	NETCFG_EVENT_TABLE_GONE,    /* one of our tables was deleted by another program */
 	NETCFG_EVENT_TABLE_CHANGED, /* something in one of our tables was, by another program */
 	NETCFG_EVENT_RESYNC,        /* messages were lost: look at everything again */

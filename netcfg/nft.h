@@ -8,6 +8,7 @@
 #define NFT_TABLE       "vdi-hostd"
 #define NFT_KEY_MAX     64
 #define NFT_IFNAME_SIZE 16
+#define NFT_MAC_SIZE    8 /* padded */
 
 /**
  * nft_run() - run one command text as one transaction
@@ -23,6 +24,13 @@ void nft_text_close(FILE *text);
 /** nft_frame_write() - all that does not depend on networks, NICs and groups; may be repeated */
 void nft_frame_inet_write(FILE *text);
 void nft_frame_bridge_write(FILE *text);
+
+/** nft_frame_groups_make() - of the latter: sets and chains of firewall groups; and their rules */
+void nft_frame_groups_make(FILE *text);
+void nft_frame_groups_fill(FILE *text);
+
+/** nft_frame_groups_forget() - all exchanges that are known */
+void nft_frame_groups_forget(FILE *text);
 
 /** nft_forwarding4_enable() and 6 - the kernel passes packets on between its links */
 int nft_forwarding4_enable(struct err *err) warn_unused;
@@ -100,6 +108,13 @@ int nft_chain_exists(struct netcfg *netcfg, uint8_t family, const char *chain,
 /** nft_chain_use() - the same, and how many rules and jumps there are in it and to it */
 int nft_chain_use(struct netcfg *netcfg, uint8_t family, const char *chain, bool *ret_there,
 		  uint32_t *ret_use) warn_unused;
+
+/**
+ * nft_rules_each() - all rules of a chain in their order, each by its comment, "" where it has none
+ * Without the chain there are none. Returns 0, EINTR when they changed meanwhile, or another errno.
+ */
+int nft_rules_each(struct netcfg *netcfg, uint8_t family, const char *chain,
+		   void (*cb)(void *data, const char *comment), void *data) warn_unused;
 
 /** nft_group_any() - is there any firewall group? 0 and @ret, or an errno */
 int nft_group_any(struct netcfg *netcfg, bool *ret) warn_unused;

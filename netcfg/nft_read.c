@@ -1,4 +1,4 @@
-/* What is in the tables: elements of sets, counters, chains. */
+/* What is in the tables: elements of sets, counters, chains, rules. */
 #include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>
@@ -193,6 +193,48 @@ int nft_group_any(struct netcfg *netcfg, bool *ret)
 	if (sys == 0)
 		*ret = chains.group;
 	return sys;
+}
+
+/* ---- rules ---- */
+
+struct rules {
+	void (*cb)(void *data, const char *comment);
+	void *data;
+};
+
+/* nft's notes are type, length, value, one after the other; a comment is of type 0 */
+static void comment_parse(struct nlattr *notes, char *ret, size_t room)
+{
+	const uint8_t *at = notes ? nla_data(notes) : NULL;
+	ptrdiff_t left = notes ? nla_len(notes) : 0;
+	ret[0] = '\0';
+	for (; left >= 2 && at[1] <= left - 2; left -= 2 + at[1], at += 2 + at[1])
+		if (at[0] == 0)
+			snprintf(ret, room, "%.*s", (int)at[1], (const char *)at + 2);
+}
+
+static void rule_answer(void *data, struct nlmsghdr *answer)
+{
+	const struct rules *rules = data;
+	struct nlattr *attr[NFTA_RULE_MAX + 1];
+	char comment[256];
+	if (nlmsg_parse(answer, sizeof(struct nfgenmsg), attr, NFTA_RULE_MAX, NULL) < 0)
+		return;
+	comment_parse(attr[NFTA_RULE_USERDATA], comment, sizeof(comment));
+	rules->cb(rules->data, comment);
+}
+
+int nft_rules_each(struct netcfg *netcfg, uint8_t family, const char *chain,
+		   void (*cb)(void *data, const char *comment), void *data)
+{
+	struct nl_sock *sock = nft_sock(netcfg);
+	struct rules rules = {cb, data};
+	if (!sock)
+		return EPROTONOSUPPORT;
+	struct nl_msg *msg = nft_msg(NFT_MSG_GETRULE, NLM_F_DUMP, family);
+	netcfg_put_str(msg, NFTA_RULE_TABLE, NFT_TABLE);
+	netcfg_put_str(msg, NFTA_RULE_CHAIN, chain);
+	return netcfg_ask(sock, msg, rule_answer, &rules);
 }
 
 static void owner_answer(void *data, struct nlmsghdr *answer)

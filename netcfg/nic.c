@@ -244,9 +244,11 @@ static int batch_remove(struct netcfg *netcfg, struct nft_batch *batch, const ch
 	return 0;
 }
 
+/* struct drop_keys - whose counters go: some NICs', by their taps' names and their MACs */
 struct drop_keys {
 	struct nft_batch *batch;
 	const char *const *taps;
+	uint8_t (*macs)[6];
 	size_t n;
 };
 
@@ -263,6 +265,39 @@ static void drop_key_remove(void *data, const struct nft_found *found)
 		nft_batch_delete(keys->batch, &elem);
 		return;
 	}
+}
+
+static void host_drop_key_remove(void *data, const struct nft_found *found)
+{
+	const struct drop_keys *keys = data;
+	for (size_t i = 0; i < keys->n; i++) {
+		if (memcmp(keys->macs[i], found->key, sizeof(keys->macs[i])) != 0)
+			continue;
+		struct nft_elem elem = {.family = NFPROTO_INET, .set = "drops"};
+		nft_elem_key(&elem, found->key, found->key_size);
+		nft_batch_delete(keys->batch, &elem);
+		return;
+	}
+}
+
+static int drops_remove(struct netcfg *netcfg, struct nft_batch *batch, const char *const *taps,
+			size_t n)
+{
+	_cleanup_free_ uint8_t(*macs)[6] = mem_calloc(n, sizeof(*macs));
+	struct drop_keys keys = {batch, taps, macs, n};
+	for (size_t i = 0; i < n; i++) {
+		struct nft_elem known = {.family = NFPROTO_BRIDGE, .set = NICS_SET};
+		struct netcfg_nic nic;
+		nft_elem_key_name(&known, taps[i]);
+		int sys = nft_elem_get(netcfg, &known);
+		if (sys != 0 && sys != ENOENT)
+			return sys;
+		if (sys == 0 && note_read(&known, &nic))
+			memcpy(macs[i], nic.mac, sizeof(nic.mac));
+	}
+	int sys = nft_elems_each(netcfg, NFPROTO_BRIDGE, "drops", drop_key_remove, &keys);
+	return sys == 0 ? nft_elems_each(netcfg, NFPROTO_INET, "drops", host_drop_key_remove, &keys)
+			: sys;
 }
 
 static int nics_put(struct netcfg *netcfg, const struct netcfg_nic *nics, size_t n, bool mend,
@@ -331,14 +366,13 @@ static int nics_remove(struct netcfg *netcfg, const char *const *taps, size_t n,
 	static const struct elems none;
 	_cleanup_free_ struct elems *now = mem_new(struct elems);
 	_cleanup_(nft_batch_done) struct nft_batch batch = {.n = 0};
-	struct drop_keys keys = {&batch, taps, n};
 	uint32_t at;
 	for (size_t i = 0; i < n; i++) {
 		int sys = batch_remove(netcfg, &batch, taps[i], &none, now, mend);
 		if (sys != 0)
 			return sys;
 	}
-	int sys = nft_elems_each(netcfg, NFPROTO_BRIDGE, "drops", drop_key_remove, &keys);
+	int sys = drops_remove(netcfg, &batch, taps, n);
 	return sys == 0 ? nft_batch_commit(netcfg, &batch, &at) : sys;
 }
 

@@ -62,11 +62,16 @@ enum netcfg_drop {
 	NETCFG_DROP_ARP,       /* another's MAC or address in ARP */
 	NETCFG_DROP_IPV4,      /* another's source address */
 	NETCFG_DROP_IPV6,
-	NETCFG_DROP_DHCP,      /* a server's answer, either family */
-	NETCFG_DROP_RA,        /* a router's advertisement or redirect */
+	NETCFG_DROP_DHCP,      /* a server's answer, either family; a question for another MAC */
+	NETCFG_DROP_RA,        /* a router's advertisement, redirect or multicast query */
 	NETCFG_DROP_ND,        /* another's address or MAC in neighbour discovery */
 	NETCFG_DROP_GROUP_OUT, /* by a firewall group, from the guest */
 	NETCFG_DROP_GROUP_IN,  /* by a firewall group, to the guest */
+	NETCFG_DROP_FLOOD_OUT, /* more exchanges than a NIC with groups may begin */
+	NETCFG_DROP_FLOOD_IN,  /* more than may be begun with one */
+	/* by the host, where packets are for it or are passed on by it */
+	NETCFG_DROP_FLOOD_HOST, /* more connections than one NIC may begin or have */
+	NETCFG_DROP_DETOUR,     /* to a neighbour, by way of the host */
 	NETCFG_DROP_END,
 };
 

@@ -3,8 +3,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/vhost.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 #include "base/mem.h"
@@ -18,10 +20,11 @@
 #include "netcfg/vlan.h"
 #include "netcfg/vxlan.h"
 
-static bool has_device(const char *path)
+/* A device that opens is no proof: its thread must start as well. */
+static bool has_vhost(void)
 {
-	_cleanup_close_ int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	return fd >= 0;
+	_cleanup_close_ int fd = -1;
+	return netcfg_vhost_open(1, &fd, NULL) == 0 && ioctl(fd, VHOST_SET_OWNER) == 0;
 }
 
 static bool nft_takes(const char *text)
@@ -106,7 +109,7 @@ static uint32_t probe_nft(struct netcfg *netcfg, const struct netcfg_addr *addre
 	uint32_t found = 0;
 	/* forwarding that cannot be enabled says nothing about nftables */
 	if (netcfg_firewall_ensure(netcfg, &network, &err) == 0 ||
-	    (netcfg_firewall_has(netcfg, "probe-br", &there, &err) == 0 && there))
+	    (netcfg_firewall_has(netcfg, &network, &there, &err) == 0 && there))
 		found |= NETCFG_HAS_NFT;
 	if (netcfg_groups_ensure(netcfg, &group, 1, false, NULL) == 0 &&
 	    netcfg_nics_ensure(netcfg, &nic, 1, NULL) == 0)
@@ -163,7 +166,7 @@ int netcfg_probe(uint32_t *ret, struct err *err)
 		;
 	if (n != sizeof(found))
 		found = 0;
-	if (has_device("/dev/vhost-net"))
+	if (has_vhost())
 		found |= NETCFG_HAS_VHOST_NET;
 	*ret = found;
 	return 0;

@@ -330,3 +330,23 @@ int netcfg_rates_get(struct netcfg *netcfg, const char *name, struct netcfg_rate
 	*ret = rates;
 	return 0;
 }
+
+static bool rate_is(const struct netcfg_rate *now, const struct netcfg_rate *wish)
+{
+	if (now->bits_per_s / 8 != wish->bits_per_s / 8 || wish->bits_per_s == 0)
+		return now->bits_per_s / 8 == wish->bits_per_s / 8;
+	const uint32_t burst = burst_of(wish);
+	const uint64_t tick = wish->bits_per_s / 8 * TICK_NS / 1000000000;
+	return now->burst <= burst && now->burst + tick + 1 >= burst;
+}
+
+int netcfg_rates_has(struct netcfg *netcfg, const char *name, const struct netcfg_rates *rates,
+		     bool *ret, struct err *err)
+{
+	struct netcfg_rates now;
+	if (netcfg_rates_get(netcfg, name, &now, err) < 0)
+		return -1;
+	*ret = rate_is(&now.to_guest, &rates->to_guest) &&
+	       rate_is(&now.from_guest, &rates->from_guest);
+	return 0;
+}

@@ -37,6 +37,11 @@ int netcfg_rates_ensure(struct netcfg *netcfg, const char *name, const struct ne
  * goes with netcfg_links_sweep() */
 int netcfg_rates_remove(struct netcfg *netcfg, const char *name, struct err *err) warn_unused;
 
+/** netcfg_rates_has() - has it these limits? What they are, but not the little that the kernel
+ * rounds */
+int netcfg_rates_has(struct netcfg *netcfg, const char *name, const struct netcfg_rates *rates,
+		     bool *ret, struct err *err) warn_unused;
+
 /** netcfg_rates_get() - as the kernel has them; zeros for no limit; errors: ERR_NOT_FOUND */
 int netcfg_rates_get(struct netcfg *netcfg, const char *name, struct netcfg_rates *ret,
 		     struct err *err) warn_unused;

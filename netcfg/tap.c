@@ -5,6 +5,7 @@
 #include <linux/if_link.h>
 #include <linux/if_tun.h>
 #include <linux/rtnetlink.h>
+#include <linux/virtio_net.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,6 +31,17 @@ static int tap_check(const char *name, const struct netcfg_tap *tap, struct err 
 }
 
 /* One queue of a tap; the first makes it, and it lives as long as any of them. */
+static int queue_join(int fd, const char *name, bool multi, struct err *err)
+{
+	struct ifreq req = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR |
+						 (multi ? IFF_MULTI_QUEUE : 0))};
+	snprintf(req.ifr_name, sizeof(req.ifr_name), "%s", name);
+	if (ioctl(fd, TUNSETIFF, &req) < 0)
+		return err_set_sys(err, errno == EEXIST ? ERR_BUSY : err_from_errno(errno), errno,
+				   "cannot make tap %s", name);
+	return 0;
+}
+
 static int queue_open(const char *name, bool multi, struct err *err)
 {
 	_cleanup_close_ int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -38,11 +50,8 @@ static int queue_open(const char *name, bool multi, struct err *err)
 		return err_set_sys(err, missing ? ERR_UNSUPPORTED : err_from_errno(errno), errno,
 				   "cannot open /dev/net/tun for tap %s", name);
 	}
-	struct ifreq req = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR |
-						 (multi ? IFF_MULTI_QUEUE : 0))};
-	snprintf(req.ifr_name, sizeof(req.ifr_name), "%s", name);
-	if (ioctl(fd, TUNSETIFF, &req) < 0)
-		return err_set_sys(err, err_from_errno(errno), errno, "cannot make tap %s", name);
+	if (queue_join(fd, name, multi, err) < 0)
+		return -1;
 	return TAKE_FD(fd);
 }
 
@@ -99,18 +108,11 @@ static int tap_join(struct netcfg *netcfg, const char *name, const struct links 
 	return 0;
 }
 
-/* what is made anew, once its name is free */
-static int tap_make(struct netcfg *netcfg, const char *name, struct links *links,
-		    const struct netcfg_tap *tap, int *fds, unsigned int *ret_n, struct err *err)
+/* what a tap that has just been made becomes before anything passes it */
+static int tap_begin(struct netcfg *netcfg, const char *name, struct links *links,
+		     const struct netcfg_tap *tap, struct err *err)
 {
-	const unsigned int queues = tap->queues > 1 ? tap->queues : 1;
 	const struct netcfg_rates *rates = &tap->rates;
-	while (*ret_n < queues) {
-		fds[*ret_n] = queue_open(name, queues > 1, err);
-		if (fds[*ret_n] < 0)
-			return -1;
-		++*ret_n;
-	}
 	/* its own IPv6 is of no use to us and would only announce itself to guests */
 	netcfg_ipv6_set(name, false);
 	if (netcfg_link_find(netcfg, name, "tun", &links->tap, err) < 0 ||
@@ -121,28 +123,79 @@ static int tap_make(struct netcfg *netcfg, const char *name, struct links *links
 				    err);
 }
 
+/* what there is for a tap that is to be made; an old one of its name is not */
+static int name_free(struct netcfg *netcfg, const char *name, const struct netcfg_tap *tap,
+		     struct links *ret, struct err *err)
+{
+	if (tap_check(name, tap, err) < 0 || links_find(netcfg, name, tap, ret, err) < 0)
+		return -1;
+	return ret->tap.index ? netcfg_link_delete(netcfg, name, "tun", err) : 0;
+}
+
 int netcfg_tap_create(struct netcfg *netcfg, const char *name, const struct netcfg_tap *tap,
 		      int *ret_fds, struct err *err)
 {
 	struct links links;
 	int fds[NETCFG_TAP_QUEUES_MAX];
 	unsigned int n = 0;
-	struct err own;
-	if (!err)
-		err = &own;
-	if (tap_check(name, tap, err) < 0 || links_find(netcfg, name, tap, &links, err) < 0 ||
-	    (links.tap.index && netcfg_link_delete(netcfg, name, "tun", err) < 0))
+	const unsigned int queues = tap->queues > 1 ? tap->queues : 1;
+	if (name_free(netcfg, name, tap, &links, err) < 0)
 		return -1;
-	if (tap_make(netcfg, name, &links, tap, fds, &n, err) == 0) {
-		memcpy(ret_fds, fds, n * sizeof(*fds));
-		return 0;
+	for (; n < queues; n++) {
+		fds[n] = queue_open(name, queues > 1, err);
+		if (fds[n] < 0)
+			goto fail;
 	}
+	if (tap_begin(netcfg, name, &links, tap, err) < 0)
+		goto fail;
+	memcpy(ret_fds, fds, n * sizeof(*fds));
+	return 0;
+fail:
 	/* its ifb device does not go with it; what others made under that name is theirs */
 	if (n > 0)
 		(void)!netcfg_tap_discard(netcfg, name, NULL);
 	while (n > 0)
 		close(fds[--n]);
 	return -1;
+}
+
+int netcfg_tap_renew(struct netcfg *netcfg, const char *name, const struct netcfg_tap *tap,
+		     const int *fds, struct err *err)
+{
+	const int header = sizeof(struct virtio_net_hdr_mrg_rxbuf);
+	const unsigned int queues = tap->queues > 1 ? tap->queues : 1;
+	struct links links;
+	if (name_free(netcfg, name, tap, &links, err) < 0)
+		return -1;
+	for (unsigned int i = 0; i < queues; i++)
+		if (queue_join(fds[i], name, queues > 1, err) < 0)
+			goto fail;
+	if (ioctl(fds[0], TUNSETVNETHDRSZ, &header) < 0) {
+		err_set_sys(err, err_from_errno(errno), errno, "cannot set up tap %s", name);
+		goto fail;
+	}
+	if (tap_begin(netcfg, name, &links, tap, err) == 0)
+		return 0;
+fail:
+	/* the descriptors are not ours to close */
+	(void)!netcfg_tap_delete(netcfg, name, NULL);
+	return -1;
+}
+
+int netcfg_vhost_open(unsigned int n, int *ret_fds, struct err *err)
+{
+	int fds[NETCFG_TAP_QUEUES_MAX];
+	for (unsigned int i = 0; i < n; i++) {
+		fds[i] = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
+		if (fds[i] >= 0)
+			continue;
+		err_set_sys(err, err_from_errno(errno), errno, "cannot open /dev/vhost-net");
+		while (i > 0)
+			close(fds[--i]);
+		return -1;
+	}
+	memcpy(ret_fds, fds, n * sizeof(*fds));
+	return 0;
 }
 
 int netcfg_tap_attach(struct netcfg *netcfg, const char *name, const struct netcfg_tap *tap,

@@ -1,4 +1,4 @@
-/* Taps: links whose other end is a descriptor that QEMU reads and writes. */
+/* Taps: links whose other end are descriptors that QEMU, or the kernel for it, reads and writes. */
 #pragma once
 
 #include "netcfg/port.h"
@@ -37,6 +37,15 @@ int netcfg_tap_create(struct netcfg *netcfg, const char *name, const struct netc
 		      int *ret_fds, struct err *err) warn_unused;
 
 /**
+ * netcfg_vhost_open() - descriptors by which QEMU has the kernel itself move a tap's packets
+ * @n: one a queue, up to NETCFG_TAP_QUEUES_MAX; all or none of them
+ * @ret_fds: room for @n; close-on-exec, the caller's
+ *
+ * Errors: ERR_NOT_FOUND without /dev/vhost-net.
+ */
+int netcfg_vhost_open(unsigned int n, int *ret_fds, struct err *err) warn_unused;
+
+/**
  * netcfg_tap_attach() - a tap that is there is as @tap says (but for @queues), whoever holds it
  * For one whose bridge was deleted and made again, one that moves to another network, and changes
  * of its settings. Errors: ERR_NOT_FOUND without the tap or the bridge; ERR_CONFLICT when a link of
@@ -44,6 +53,19 @@ int netcfg_tap_create(struct netcfg *netcfg, const char *name, const struct netc
  */
 int netcfg_tap_attach(struct netcfg *netcfg, const char *name, const struct netcfg_tap *tap,
 		      struct err *err) warn_unused;
+
+/**
+ * netcfg_tap_renew() - a tap that somebody deleted, made again behind the descriptors it had
+ * @fds: max(1, queues) of them, borrowed; none of them has a tap any more
+ *
+ * Whoever reads and writes them (QEMU, vhost-net) goes on and need not be told. What it had set up
+ * is gone with the old tap: the header before each frame is taken to be that of virtio 1.0
+ * (12 bytes), and nothing is offloaded to it, which is right for everybody and slower. Errors: as
+ * netcfg_tap_create(); ERR_BUSY when one of @fds has another tap. On failure there is none, as
+ * before.
+ */
+int netcfg_tap_renew(struct netcfg *netcfg, const char *name, const struct netcfg_tap *tap,
+		     const int *fds, struct err *err) warn_unused;
 
 /**
  * netcfg_tap_discard() - a tap is cut off, whoever holds it; one that is not there is fine

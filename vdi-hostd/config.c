@@ -58,6 +58,7 @@ static const struct key keys[] = {
 	INT("store", space_critical_mib, 0, 1 << 24),
 	INT("store", verify_interval_h, 0, 24 * 366),
 	TEXT("network", dnsmasq_binary, TYPE_PATH),
+	TEXT("network", vhost, TYPE_BOOL),
 	TEXT("spice", spice_listen, TYPE_ADDRESS),
 	INT("spice", spice_port, 0, 65535),
 	TEXT("spice", spice_public_host, TYPE_HOST),
@@ -375,6 +376,7 @@ int config_defaults(struct config *ret, bool rootless, struct err *err)
 	strcpy(config.dnsmasq_binary, "/usr/sbin/dnsmasq");
 	strcpy(config.spice_listen, "127.0.0.1");
 	config.accel = CONFIG_ACCEL_AUTO;
+	config.vhost = true;
 	config.uid_base = CONFIG_UID_BASE;
 	config.tool_uid = CONFIG_UID_BASE;
 	config.memory_reserve_mib = 512;

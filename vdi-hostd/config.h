@@ -36,6 +36,7 @@ struct config {
 	int64_t verify_interval_h; /* how often each is compared with its checksum; 0: never */
 	/* [network] */
 	char dnsmasq_binary[128];
+	bool vhost; /* the kernel moves desktops' packets, where it can */
 	/* [spice] */
 	char spice_listen[64]; /* address */
 	int64_t spice_port;

@@ -180,6 +180,7 @@ static int split(struct daemon *daemon, struct priv_config *priv, int *ret_fd, s
 		.gid = getegid(),
 		.uid_base = (uid_t)config->uid_base,
 		.tool_uid = (uid_t)config->tool_uid,
+		.vhost = config->vhost,
 	};
 	if (!rootless && find_account(config, priv, err) < 0)
 		return -1;

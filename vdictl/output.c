@@ -126,7 +126,7 @@ int output_result(const struct vdictl *vdictl, json_t *method, json_t *result)
 		output_json(result);
 	else if (method_has(method, "list") && json_is_array(items))
 		table_print_list(json_object_get(json_object_get(schema, "properties"), "items"),
-				 items);
+				 items, 0);
 	else if (!print_text(result))
 		table_print_object(result, 0);
 	return output_flush(STATUS_DONE);

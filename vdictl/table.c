@@ -60,6 +60,7 @@ char *table_cell(const char *key, json_t *value)
 }
 
 struct table {
+	int indent;
 	const char *keys[COLUMNS_MAX];
 	size_t widths[COLUMNS_MAX];
 	size_t n;
@@ -71,6 +72,12 @@ static bool is_empty(json_t *value)
 	       (json_is_string(value) && json_string_length(value) == 0);
 }
 
+static bool nests(json_t *value)
+{
+	return json_is_object(value) ||
+	       (json_is_array(value) && json_is_object(json_array_get(value, 0)));
+}
+
 /* Worth a column: somewhere a value, nowhere an object. */
 static bool is_wanted(const char *key, json_t *items)
 {
@@ -80,8 +87,7 @@ static bool is_wanted(const char *key, json_t *items)
 	json_array_foreach(items, i, item)
 	{
 		json_t *value = json_object_get(item, key);
-		if (json_is_object(value) ||
-		    (json_is_array(value) && json_is_object(json_array_get(value, 0))))
+		if (nests(value))
 			return false;
 		some = some || !is_empty(value);
 	}
@@ -139,7 +145,7 @@ static void fit_terminal(struct table *table)
 	if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 ||
 	    size.ws_col == 0)
 		return;
-	size_t width = 0, n = 0;
+	size_t width = (size_t)table->indent, n = 0;
 	for (; n < table->n; n++) {
 		width += table->widths[n] + (n ? GAP : 0);
 		if (n > 0 && width > size.ws_col)
@@ -151,14 +157,35 @@ static void fit_terminal(struct table *table)
 static void print_cell(const struct table *table, size_t column, const char *text)
 {
 	bool last = column + 1 == table->n;
+	if (column == 0)
+		printf("%*s", table->indent, "");
 	text_print_padded(stdout, text, last ? 0 : table->widths[column] + GAP);
 	if (last)
 		putchar('\n');
 }
 
-void table_print_list(json_t *schema, json_t *items)
+/* a table would leave out what nests deeper */
+static bool is_flat(json_t *items)
 {
-	struct table table = {0};
+	size_t i;
+	json_t *item, *value;
+	const char *key;
+	json_array_foreach(items, i, item)
+	{
+		if (!json_is_object(item))
+			return false;
+		json_object_foreach(item, key, value)
+		{
+			if (nests(value))
+				return false;
+		}
+	}
+	return true;
+}
+
+void table_print_list(json_t *schema, json_t *items, int depth)
+{
+	struct table table = {.indent = 2 * depth};
 	choose_columns(&table, schema, items);
 	measure(&table, items);
 	fit_terminal(&table);
@@ -191,6 +218,10 @@ static void print_member(const char *key, json_t *value, int depth)
 	}
 	if (json_is_array(value) && json_is_object(json_array_get(value, 0))) {
 		putchar('\n');
+		if (is_flat(value)) {
+			table_print_list(NULL, value, depth + 1);
+			return;
+		}
 		size_t i;
 		json_t *item;
 		json_array_foreach(value, i, item)

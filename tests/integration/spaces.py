@@ -23,7 +23,8 @@ ip addr add "$ip/$mask" dev "$interface"
 # one connection: the peer's address goes back to it
 SERVE = """
 import socket, sys
-server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+server = socket.create_server((sys.argv[1], int(sys.argv[2])), family=family)
 print("ready", flush=True)
 while True:
     conn, peer = server.accept()

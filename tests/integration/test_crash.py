@@ -27,7 +27,7 @@ PLANS = {
     "network-create": ("vdi-hostd/network/plans.c", "create_plan"),
     "network-delete": ("vdi-hostd/network/plans.c", "delete_plan"),
     "network-change": ("vdi-hostd/network/plans.c", "change_plan"),
-    "network-unforward": ("vdi-hostd/network/forward.c", "unforward_plan"),
+    "network-unforward": ("vdi-hostd/network/forward_change.c", "unforward_plan"),
     "desktop-create": ("vdi-hostd/desktop/create.c", "create_plan"),
     "desktop-start": ("vdi-hostd/desktop/start.c", "start_plan"),
     "desktop-stop": ("vdi-hostd/desktop/stop.c", "stop_plan"),
@@ -82,7 +82,7 @@ def daemon(make_daemon, disk):
     daemon = make_daemon({"desktops": {"stop_timeout_s": "1"}})
     daemon.start()
     daemon.import_image(disk, "base")
-    daemon.call("network.create", name="lan", cidr="10.77.0.0/24")
+    daemon.call("network.create", name="lan", cidr="10.77.0.0/24", cidr6="fd77::/64")
     return daemon
 
 
@@ -306,7 +306,8 @@ def check_whole(daemon):
     assert [daemon.call("network.get", network=n["id"])["differences"] for n in networks] == [[]] * len(networks)
     forwards = daemon.call("network.forward.list")["items"]
     rules = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
-    assert ("8080" in rules) == bool(forwards)
+    # of both families, or none
+    assert rules.count("tcp . 8080 : ") == 2 * len(forwards)
 
 
 def settled(daemon, plan):

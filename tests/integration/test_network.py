@@ -53,19 +53,124 @@ def test_nat(net, spaces, script, outside):
     assert guest.ask(OUTSIDE, 80) is None
 
 
-def test_the_host_is_closed_to_guests(net, spaces, script, outside):
+@pytest.fixture
+def host():
+    """Services of the host itself."""
+    servers = []
+    yield lambda port: serve(servers, [sys.executable, "-c", SERVE, "0.0.0.0", str(port)])
+    for server in servers:
+        server.kill()
+        server.wait()
+
+
+def test_the_host_is_closed_to_guests(net, spaces, script, outside, host):
     net.call("network.create", name="lan", kind="nat", cidr="10.77.0.0/24")
     guest, _, _ = join(net, spaces, script, "one", "lan")
-    servers = []
-    try:
-        serve(servers, [sys.executable, "-c", SERVE, "0.0.0.0", "2222"])
-        for address in ("10.77.0.1", OUTSIDE_HOST):
-            assert guest.ask(address, 2222) is None
-        assert outside.ask(OUTSIDE_HOST, 2222) == OUTSIDE
-    finally:
-        for server in servers:
-            server.kill()
-            server.wait()
+    host(2222)
+    for address in ("10.77.0.1", OUTSIDE_HOST):
+        assert guest.ask(address, 2222) is None
+    assert outside.ask(OUTSIDE_HOST, 2222) == OUTSIDE
+
+
+def guest_of(spaces, name="one", address="10.77.0.9"):
+    """Somebody on the first network, with no desktop that it stands for."""
+    space = spaces()
+    space.plug("vdibr1", "52:54:00:12:34:56", f"t{name}")
+    space.run("ip", "addr", "add", f"{address}/24", "dev", "eth0")
+    return space
+
+
+def open_to(net, *openings):
+    return net.call_when_free("network.update", network="lan", openings=list(openings))["openings"]
+
+
+# which of these ports answer; all are asked at once, for one that is closed is silent
+ASK_ALL = """
+import select, socket, sys, time
+asked = {}
+for port in sys.argv[2:]:
+    sock = socket.socket()
+    sock.setblocking(False)
+    sock.connect_ex((sys.argv[1], int(port)))
+    asked[sock] = port
+left, until = dict(asked), time.monotonic() + 1
+while left and (wait := until - time.monotonic()) > 0:
+    for sock in select.select(left, [], [], wait)[0]:
+        if sock.recv(100):
+            print(left[sock])
+        del left[sock]
+"""
+
+
+def reached(guest, *ports):
+    return sorted(map(int, guest.run(sys.executable, "-c", ASK_ALL, "10.77.0.1", *ports).stdout.split()))
+
+
+def test_openings(daemon, spaces, host):
+    for port in (3128, 8000, 8005, 8011):
+        host(port)
+    proxy = {"protocol": "tcp", "ports": "3128"}
+    made = daemon.call("network.create", name="lan", kind="nat", cidr="10.77.0.0/24", openings=[proxy])
+    assert made["openings"] == [proxy]
+    guest = guest_of(spaces)
+    assert reached(guest, 3128, 8000) == [3128]
+    # changed live, one list for another; the protocol is tcp unless it is said
+    more = [{"protocol": "tcp", "ports": "8000-8010"}, {"protocol": "udp", "ports": "8011"}]
+    assert open_to(daemon, {"ports": "8000-8010"}, more[1]) == more
+    assert reached(guest, 3128, 8000, 8005, 8011) == [8000, 8005]
+    shown = daemon.call("network.get", network="lan")
+    assert (shown["openings"], shown["differences"]) == (more, [])
+    # other changes leave it alone, a restart as well
+    daemon.call_when_free("network.update", network="lan", mtu=1400)
+    daemon.restart()
+    assert daemon.call("network.get", network="lan")["openings"] == more
+    assert reached(guest, 3128, 8005) == [8005]
+    # somebody else's hand: an opening that is gone, a host that is open
+    rules = run("nft", "-a", "list", "chain", "inet", "vdi-hostd", "net-vdibr1-input").stdout
+    [line] = [line for line in rules.splitlines() if "8000-8010" in line]
+    run("nft", "delete", "rule", "inet", "vdi-hostd", "net-vdibr1-input", "handle", line.split()[-1])
+    vdi.wait_until(lambda: reached(guest, 8005), 5, "the opening to be back")
+    run("nft", "flush", "chain", "inet", "vdi-hostd", "net-vdibr1-input")
+    vdi.wait_until(lambda: not reached(guest, 3128), 5, "the host to be closed again")
+    vdi.wait_until(lambda: daemon.call("network.get", network="lan")["state"] == "active", 5, "the network")
+    assert open_to(daemon) == []
+    assert reached(guest, 3128, 8000, 8005, 8011) == []
+
+
+def test_bad_openings(daemon):
+    for opening, field in (
+            ({}, "ports"), ({"ports": "0"}, "ports"), ({"ports": "65536"}, "ports"), ({"ports": "10-9"}, "ports"),
+            ({"ports": "x"}, "ports"), ({"ports": ""}, "ports"), ({"ports": 80}, "ports"), ({"ports": "1-"}, "ports"),
+            ({"ports": "80", "protocol": "icmp"}, "protocol"), ({"ports": "80", "more": 1}, "more")):
+        for openings in ([opening], [{"ports": "22"}, opening]):
+            with pytest.raises(vdi.RpcError) as refused:
+                daemon.call("network.create", name="lan", openings=openings)
+            assert refused.value.code == -32602 and refused.value.field.split(".")[-1] == field, refused.value
+    for params in ({"openings": [{"ports": "22"}] * 17}, {"kind": "user", "openings": [{"ports": "22"}]}):
+        with pytest.raises(vdi.RpcError) as refused:
+            daemon.call("network.create", name="lan", **params)
+        assert refused.value.field == "openings"
+
+
+@pytest.mark.parametrize("point", ["wish:after", "bridge:after"])
+def test_openings_after_a_crash(daemon, spaces, host, point):
+    """The old list or the new one, never anything between them; then what the daemon says there is."""
+    host(3128)
+    host(8005)
+    daemon.call("network.create", name="lan", kind="isolated", cidr="10.77.0.0/24", openings=[{"ports": "3128"}])
+    guest = guest_of(spaces)
+    daemon.restart(env={"VDI_CRASH_AT": f"network-change:{point}"})
+    with pytest.raises((ConnectionError, vdi.RpcError)):
+        daemon.call("network.update", network="lan", openings=[{"ports": "8005"}])
+    assert daemon.process.wait(10) != 0
+    daemon.process = None
+    assert reached(guest, 3128, 8005) in ([3128], [8005])
+    daemon.start()
+    shown = daemon.call("network.get", network="lan")
+    assert (shown["state"], shown["differences"]) == ("active", [])
+    # the wish was written down
+    assert shown["openings"] == [{"protocol": "tcp", "ports": "8005"}]
+    assert reached(guest, 3128, 8005) == [8005]
 
 
 def test_networks_are_apart(net, spaces, script, outside):

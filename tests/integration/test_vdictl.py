@@ -180,6 +180,17 @@ class Output(Case):
         self.assertEqual(json.loads(self.good("--json", "desktop", "get", "a")),
                          self.server.answers["desktop.get"])
 
+    def test_objects_within(self):
+        """A table where all of them fit into one; else nothing of them is left out."""
+        nics = [{"nic": 0, "network": "lan", "groups": []}, {"nic": 1, "network": "lab", "groups": ["a", "b"]}]
+        self.server.answers["desktop.get"] = {"name": "a", "nics": nics, "on": True}
+        self.assertEqual(self.good("desktop", "get", "a"),
+                         "name: a\nnics:\n  NIC  NETWORK  GROUPS\n  0    lan      -\n  1    lab      a, b\non: yes\n")
+        nics[1]["counters"] = {"rx": 1}
+        self.assertEqual(self.good("desktop", "get", "a"),
+                         'name: a\nnics:\n  {"nic":0,"network":"lan","groups":[]}\n'
+                         '  {"nic":1,"network":"lab","groups":["a","b"],"counters":{"rx":1}}\non: yes\n')
+
     def test_text(self):
         self.server.answers["desktop.console.log"] = {"text": "one\n\ttwo\x1b[0m\r"}
         self.assertEqual(self.good("desktop", "console", "log", "a"),

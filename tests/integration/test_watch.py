@@ -49,6 +49,8 @@ def tap_of(guest):
     ("ruleset", "nft flush ruleset"),
     ("tap off the bridge", "ip link set {tap} nomaster"),
     ("tap down", "ip link set {tap} down"),
+    ("tap isolated", "bridge link set dev {tap} isolated on"),
+    ("tap", "ip link delete {tap}"),
 ])
 def test_put_back(world, guest, what, argv):
     assert vdi.guest_who(guest["ip"])
@@ -57,11 +59,48 @@ def test_put_back(world, guest, what, argv):
     assert vdi.wait_until(lambda: vdi.guest_who(guest["ip"]), 10, f"the guest, after {what}")
 
 
-def test_get_names_the_difference(world, guest):
-    """What the kernel tells nobody is seen by who looks, and put back with the next repair."""
-    run("bridge", "link", "set", "dev", tap_of(guest), "isolated", "on")
-    assert lan(world)["differences"] == [f"tap {tap_of(guest)} is isolated from others"]
-    taken_away(world, "the table", "nft", "delete", "table", "bridge", "vdi-hostd")
+def test_deleted_taps_come_back_under_their_nics(world, guest):
+    """Two NICs lose their taps at once: each gets its own again, with its limits, and the guest, which
+    never saw a cable pulled, goes on under the same QEMU."""
+    world.call("network.create", name="other", kind="isolated", cidr="10.78.0.0/24")
+    nic = world.call("desktop.nic.add", desktop="watched", network="other", to_guest_kbit=20000)["nics"][-1]
+    vdi.wait_until(lambda: vdi.guest_do(guest["ip"], "lease eth1", timeout=20) == nic["ip"], 20, "a lease")
+    pid = world.call("desktop.get", desktop="watched")["pid"]
+    taps = [tap_of(guest), f"{tap_of(guest)[:-1]}{nic['nic']}"]
+    for tap in taps:
+        run("ip", "link", "delete", tap)
+    for name in ("lan", "other"):
+        vdi.wait_until(lambda: world.call("network.get", network=name)["differences"] == [], 10, name)
+    assert "tbf" in run("tc", "qdisc", "show", "dev", taps[1]).stdout
+    assert vdi.wait_until(lambda: vdi.guest_who(guest["ip"]), 10, "the guest")
+    assert vdi.guest_do(guest["ip"], "ping 10.78.0.1") == "ok"
+    assert world.call("desktop.get", desktop="watched")["pid"] == pid
+    world.call("desktop.nic.remove", desktop="watched", nic=nic["nic"])
+    world.call("network.delete", network="other")
+
+
+@pytest.mark.parametrize("argv", [
+    "tc qdisc delete dev {tap} root",
+    "tc qdisc replace dev {tap} root handle 7d1: tbf rate 1gbit burst 1mb latency 1ms",
+    "tc qdisc delete dev {tap} ingress",
+    "ip link delete ifb-{tap}",
+])
+def test_limits_are_put_back(world, guest, argv):
+    world.call("desktop.nic.update", desktop="watched", nic=0, to_guest_kbit=50000, from_guest_kbit=40000)
+    tap = tap_of(guest)
+    reason = taken_away(world, argv, *argv.format(tap=tap).split())
+    assert "limited" in reason
+    [port] = [p for p in lan(world)["actual"]["ports"] if p["name"] == tap]
+    assert (port["to_guest_kbit"], port["from_guest_kbit"]) == (50000, 40000)
+    world.call("desktop.nic.update", desktop="watched", nic=0, to_guest_kbit=0, from_guest_kbit=0)
+
+
+def test_tap_deleted_while_no_daemon_runs(world, guest):
+    world.kill()
+    run("ip", "link", "delete", tap_of(guest))
+    world.start()
+    assert vdi.wait_until(lambda: vdi.guest_who(guest["ip"]), 20, "the guest")
+    assert lan(world)["differences"] == []
 
 
 def test_get_shows_the_truth(world, guest):

@@ -43,14 +43,9 @@ static json_t *rule_to_json(struct networks *networks, const struct db_firewall_
 	const struct db_firewall_group *group =
 		rule->remote_group[0] ? networks_find_group(networks, rule->remote_group, NULL)
 				      : NULL;
-	json_t *ports = json_null();
-	if (rule->port_first)
-		ports = rule->port_first == rule->port_last
-				? json_sprintf("%d", (int)rule->port_first)
-				: json_sprintf("%d-%d", (int)rule->port_first,
-					       (int)rule->port_last);
 	return json_pack("{s:s, s:s, s:o, s:s?, s:s?}", "direction", directions[rule->direction],
-			 "protocol", protocols[rule->protocol], "ports", ports, "remote",
+			 "protocol", protocols[rule->protocol], "ports",
+			 networks_ports_to_json(rule->port_first, rule->port_last), "remote",
 			 rule->remote[0] ? rule->remote : NULL, "remote_group",
 			 group ? group->name : NULL);
 }
@@ -65,22 +60,6 @@ static json_t *group_to_json(struct networks *networks, const struct db_firewall
 	return json_pack("{s:s, s:s, s:s, s:b, s:o, s:s}", "id", row->id, "name", row->name,
 			 "description", row->description, "builtin", row->builtin, "rules", rules,
 			 "created_at", created);
-}
-
-static int parse_ports(const char *text, struct db_firewall_rule *rule, struct err *err)
-{
-	char first[8];
-	size_t len = strcspn(text, "-");
-	if (len < sizeof(first)) {
-		memcpy(first, text, len);
-		first[len] = '\0';
-		const char *last = text[len] ? text + len + 1 : first;
-		if (str_parse_i64(first, &rule->port_first) == 0 &&
-		    str_parse_i64(last, &rule->port_last) == 0 && rule->port_first >= 1 &&
-		    rule->port_last >= rule->port_first && rule->port_last <= 65535)
-			return 0;
-	}
-	return err_set_field(err, "ports", "'%s' is neither a port nor a range of ports", text);
 }
 
 static int parse_remote(const char *text, struct db_firewall_rule *rule, struct err *err)
@@ -108,7 +87,8 @@ static int parse_rule(struct networks *networks, json_t *json, struct db_firewal
 		return err_set_field(err, "ports", "only tcp and udp have ports");
 	if (params.remote && params.remote_group)
 		return err_set_field(err, "remote", "name a range or a group, not both");
-	if ((params.ports && parse_ports(params.ports, &rule, err) < 0) ||
+	if ((params.ports &&
+	     networks_parse_ports(params.ports, &rule.port_first, &rule.port_last, err) < 0) ||
 	    (params.remote && parse_remote(params.remote, &rule, err) < 0))
 		return -1;
 	if (params.remote_group) {

@@ -1,4 +1,3 @@
-#include <arpa/inet.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -13,10 +12,11 @@ static const struct json_field forward_fields[] = {
 	{"network", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "that the desktop is on"},
 	{"desktop", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "that it leads to"},
 	{"mac", JSON_FIELD_STRING, .doc = "of the NIC that it leads to"},
-	{"ip", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the NIC's address now"},
+	{"ip", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the IPv4 address that it leads to"},
+	{"ip6", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "the IPv6 address that it leads to"},
 	{"protocol", JSON_FIELD_ENUM, .values = protocols, .doc = "tcp or udp"},
 	{"host_address", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
-	 .doc = "of the host's addresses; null: any but loopback"},
+	 .doc = "of the host's addresses; null: all but loopback, of both families"},
 	{"host_port", JSON_FIELD_INT, .doc = "first port on the host"},
 	{"port", JSON_FIELD_INT, .doc = "first port on the desktop"},
 	{"count", JSON_FIELD_INT, .doc = "how many ports, one to one"},
@@ -45,8 +45,9 @@ struct add_params {
 static const struct json_field add_fields[] = {
 	{"desktop", JSON_FIELD_REF, JSON_FIELD_REQUIRED, AT(desktop), .doc = "name or id"},
 	{"protocol", JSON_FIELD_ENUM, 0, AT(protocol), .values = protocols, .doc = "tcp or udp"},
-	{"host_address", JSON_FIELD_STRING, 0, AT(host_address), .max = 15,
-	 .doc = "one of the host's addresses; without it any but loopback"},
+	{"host_address", JSON_FIELD_STRING, 0, AT(host_address), .max = 45,
+	 .doc = "one of the host's addresses, IPv4 or IPv6; without it all but loopback, of both "
+		"families where the network has both"},
 	{"host_port", JSON_FIELD_INT, JSON_FIELD_REQUIRED, AT(host_port), .min = 1, .max = 65535,
 	 .doc = "first port on the host"},
 	{"port", JSON_FIELD_INT, JSON_FIELD_REQUIRED, AT(port), .min = 1, .max = 65535,
@@ -65,7 +66,6 @@ static struct api_token forward_add(struct api_call *call, const void *data)
 	const struct add_params *params = data;
 	const struct api_host *host = api_call_host(call);
 	struct err err;
-	struct in_addr address = {0};
 	const struct desktop *desktop = desktops_find(host->desktops, params->desktop, &err);
 	if (!desktop)
 		return api_fail(call, &err);
@@ -73,15 +73,12 @@ static struct api_token forward_add(struct api_call *call, const void *data)
 	if (!nic)
 		err_set(&err, ERR_CONFLICT, "desktop '%s' has no NIC %lld",
 			desktop_row(desktop)->name, (long long)params->nic);
-	else if (params->host_address && inet_pton(AF_INET, params->host_address, &address) != 1)
-		err_set_field(&err, "host_address", "'%.40s' is no IPv4 address",
-			      params->host_address);
 	else {
 		const struct network_forward forward = {
 			.network_id = nic->network_id,
 			.mac = nic->mac,
 			.protocol = params->protocol ? DB_PROTOCOL_UDP : DB_PROTOCOL_TCP,
-			.host_address = ntohl(address.s_addr),
+			.host_address = params->host_address,
 			.host_port = params->host_port,
 			.port = params->port,
 			.count = params->count,

@@ -8,6 +8,21 @@
 static const char *const kinds[] = {"nat", "isolated", "bridged", "user", "routed", NULL};
 static const char *const states[] = {"active", "degraded", "changing", "unconfirmed", NULL};
 
+static const char *const protocols[] = {"tcp", "udp", NULL};
+
+struct opening_params {
+	int protocol;
+	const char *ports;
+};
+
+static const struct json_field opening_fields[] = {
+	{"protocol", JSON_FIELD_ENUM, 0, offsetof(struct opening_params, protocol),
+	 .values = protocols, .doc = "tcp or udp"},
+	{"ports", JSON_FIELD_STRING, JSON_FIELD_REQUIRED, offsetof(struct opening_params, ports),
+	 .max = 11, .doc = "the port, or a range as 8000-8010"},
+	{0},
+};
+
 #define NETWORK_FIELDS                                                                              \
 	{"id", JSON_FIELD_STRING, .doc = "UUID"},                                                   \
 		{"name", JSON_FIELD_NAME, .doc = "unique among networks"},                          \
@@ -31,6 +46,8 @@ static const char *const states[] = {"active", "degraded", "changing", "unconfir
 		{"isolate_ports", JSON_FIELD_BOOL, .doc = "its desktops do not reach each other"},  \
 		{"firewall", JSON_FIELD_STRINGS,                                                    \
 		 .doc = "the firewall groups that its desktops have"},                              \
+		{"openings", JSON_FIELD_ARRAY, .fields = opening_fields,                            \
+		 .doc = "what its desktops may reach on the host, besides DHCP and DNS"},           \
 		{"mtu", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "null: the kernel's choice"},   \
 		{"uplink", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,                                  \
 		 .doc = "the host's link that it is on"},                                           \
@@ -74,7 +91,7 @@ struct create_params {
 	const char *name, *cidr, *gateway, *range, *cidr6, *uplink, *underlay;
 	int kind;
 	int64_t vlan, mtu, vni, vxlan_port, confirm_timeout_s;
-	json_t *peers;
+	json_t *peers, *openings;
 	bool dns, isolate_ports;
 };
 
@@ -113,10 +130,32 @@ static const struct json_field create_fields[] = {
 	{"dns", JSON_FIELD_BOOL, 0, AT(dns), .def = 1, .doc = "answer names on it"},
 	{"isolate_ports", JSON_FIELD_BOOL, 0, AT(isolate_ports),
 	 .doc = "its desktops do not reach each other"},
+	{"openings", JSON_FIELD_ARRAY, 0, AT(openings), .max = DB_OPENINGS_MAX,
+	 .fields = opening_fields,
+	 .doc = "what its desktops may reach on the host, besides DHCP and DNS; not for kinds "
+		"bridged and user"},
 	{0},
 };
 
 #undef AT
+
+static int parse_openings(const json_t *list, struct db_openings *ret, struct err *err)
+{
+	struct opening_params params;
+	size_t i;
+	json_t *item;
+	*ret = (struct db_openings){.n = 0};
+	json_array_foreach(list, i, item)
+	{
+		struct db_opening *opening = &ret->opening[ret->n++];
+		if (json_fields_read(opening_fields, item, &params, 0, err) < 0 ||
+		    networks_parse_ports(params.ports, &opening->port_first, &opening->port_last,
+					 err) < 0)
+			return err_prefix(err, "opening %zu", i + 1);
+		opening->protocol = params.protocol ? DB_PROTOCOL_UDP : DB_PROTOCOL_TCP;
+	}
+	return 0;
+}
 
 static int check_mtu(int64_t mtu, struct err *err)
 {
@@ -128,6 +167,7 @@ static int check_mtu(int64_t mtu, struct err *err)
 static struct api_token network_create(struct api_call *call, const void *data)
 {
 	const struct create_params *params = data;
+	struct db_openings openings;
 	struct err err;
 	const struct network_create create = {
 		.name = params->name,
@@ -145,9 +185,11 @@ static struct api_token network_create(struct api_call *call, const void *data)
 		.peers = params->peers,
 		.no_dns = !params->dns,
 		.isolate_ports = params->isolate_ports,
+		.openings = &openings,
 		.confirm_timeout_s = params->confirm_timeout_s,
 	};
-	if (check_mtu(params->mtu, &err) < 0)
+	if (check_mtu(params->mtu, &err) < 0 ||
+	    parse_openings(params->openings, &openings, &err) < 0)
 		return api_fail(call, &err);
 	struct api_token token = api_pending(call);
 	networks_create(api_call_host(call)->networks, &create, answer_network, call);
@@ -157,7 +199,7 @@ static struct api_token network_create(struct api_call *call, const void *data)
 struct update_params {
 	const char *network, *cidr, *range;
 	int64_t mtu;
-	json_t *peers;
+	json_t *peers, *openings;
 	bool dns, isolate_ports;
 };
 
@@ -176,6 +218,10 @@ static const struct json_field update_fields[] = {
 	{"dns", JSON_FIELD_BOOL, 0, AT(dns), .doc = "answer names on it"},
 	{"isolate_ports", JSON_FIELD_BOOL, 0, AT(isolate_ports),
 	 .doc = "its desktops do not reach each other"},
+	{"openings", JSON_FIELD_ARRAY, 0, AT(openings), .max = DB_OPENINGS_MAX,
+	 .fields = opening_fields,
+	 .doc = "what its desktops may reach on the host, besides DHCP and DNS; replaces the list, "
+		"and ends connections that it no longer allows"},
 	{0},
 };
 
@@ -189,6 +235,7 @@ static int bool_if_there(struct api_call *call, const char *name, bool value)
 static struct api_token network_update(struct api_call *call, const void *data)
 {
 	const struct update_params *params = data;
+	struct db_openings openings;
 	struct err err;
 	const struct network_update update = {
 		.cidr = params->cidr,
@@ -197,8 +244,10 @@ static struct api_token network_update(struct api_call *call, const void *data)
 		.peers = params->peers,
 		.dns = bool_if_there(call, "dns", params->dns),
 		.isolate_ports = bool_if_there(call, "isolate_ports", params->isolate_ports),
+		.openings = params->openings ? &openings : NULL,
 	};
-	if (check_mtu(params->mtu, &err) < 0)
+	if (check_mtu(params->mtu, &err) < 0 ||
+	    parse_openings(params->openings, &openings, &err) < 0)
 		return api_fail(call, &err);
 	struct api_token token = api_pending(call);
 	networks_update(api_call_host(call)->networks, params->network, &update, answer_network,

@@ -8,6 +8,10 @@ static const char *const link_wishes[] = {"unchanged", "down", "up", NULL};
 #define KBIT_MAX INT64_C(400000000)
 #define KIB_MAX  (INT64_C(1) << 20)
 
+#define QUEUES_DOC                                                                                 \
+	"queues, each served by a processor of its own; no more are made than the desktop has "    \
+	"processors"
+
 const struct json_field desktop_nic_fields[] = {
 	{"nic", JSON_FIELD_INT, .doc = "its number, from 0"},
 	{"network", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "what it is connected to"},
@@ -19,6 +23,11 @@ const struct json_field desktop_nic_fields[] = {
 	{"to_guest_burst_kib", JSON_FIELD_INT, .doc = "what may pass at once; 0: what suits it"},
 	{"from_guest_kbit", JSON_FIELD_INT, .doc = "the same for what the guest sends"},
 	{"from_guest_burst_kib", JSON_FIELD_INT, .doc = "the same for what the guest sends"},
+	{"queues", JSON_FIELD_INT, .doc = QUEUES_DOC},
+	{"queues_in_use", JSON_FIELD_INT, JSON_FIELD_NULLABLE,
+	 .doc = "those of the guest that runs"},
+	{"vhost", JSON_FIELD_BOOL, JSON_FIELD_NULLABLE,
+	 .doc = "does the kernel move its packets, instead of QEMU? null while no guest runs"},
 	{"firewall", JSON_FIELD_STRINGS,
 	 .doc = "its own firewall groups, besides those of its network"},
 	{0},
@@ -27,6 +36,7 @@ const struct json_field desktop_nic_fields[] = {
 struct nic_params {
 	const char *desktop, *network, *mac;
 	int64_t nic, to_guest_kbit, to_guest_burst_kib, from_guest_kbit, from_guest_burst_kib;
+	int64_t queues;
 	int link;
 	const json_t *firewall;
 };
@@ -90,6 +100,7 @@ static const struct json_field add_fields[] = {
 	 .doc = "as 52:54:00:12:34:56; without it a random one"},
 	{"link", JSON_FIELD_ENUM, 0, AT(link), .values = link_wishes, .doc = "up unless down"},
 	LIMIT_FIELDS,
+	{"queues", JSON_FIELD_INT, 0, AT(queues), 1, QEMU_QUEUES_MAX, 1, .doc = QUEUES_DOC},
 	FIREWALL_FIELD,
 	{0},
 };
@@ -101,6 +112,8 @@ static const struct json_field update_fields[] = {
 	{"link", JSON_FIELD_ENUM, 0, AT(link), .values = link_wishes,
 	 .doc = "down pulls the cable, up plugs it in"},
 	LIMIT_FIELDS,
+	{"queues", JSON_FIELD_INT, 0, AT(queues), 1, QEMU_QUEUES_MAX, -1,
+	 .doc = QUEUES_DOC "; counts from the next start"},
 	FIREWALL_FIELD,
 	{0},
 };
@@ -117,6 +130,7 @@ static struct desktop_nic_wish wish_of(const struct nic_params *params)
 		.to_guest_burst_kib = params->to_guest_burst_kib,
 		.from_guest_kbit = params->from_guest_kbit,
 		.from_guest_burst_kib = params->from_guest_burst_kib,
+		.queues = params->queues,
 		.firewall = params->firewall,
 	};
 }

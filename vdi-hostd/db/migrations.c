@@ -200,6 +200,17 @@ static const char *const migrations[] = {
 	" FOREIGN KEY (desktop_id, number) REFERENCES nic (desktop_id, number) ON DELETE CASCADE)"
 	" STRICT, WITHOUT ROWID;"
 	"CREATE INDEX nic_firewall_group ON nic_firewall (group_id);",
+
+	/* 6: several queues a NIC, and what a NIC of a guest that runs was given */
+	"ALTER TABLE nic ADD COLUMN queues INTEGER NOT NULL DEFAULT 1"
+	" CHECK (queues BETWEEN 1 AND 8);"
+	"ALTER TABLE nic ADD COLUMN given_queues INTEGER NOT NULL DEFAULT 1;"
+	"ALTER TABLE nic ADD COLUMN given_vhost INTEGER NOT NULL DEFAULT 0;",
+
+	/* 7: ports of the host that a network is opened to; port forwards of IPv6 */
+	"ALTER TABLE network ADD COLUMN openings TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE network_forward ADD COLUMN host_address6 TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE network_forward ADD COLUMN ip6 TEXT NOT NULL DEFAULT '';",
 };
 
 #define NEWEST ((int)ARRAY_LEN(migrations))

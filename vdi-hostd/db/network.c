@@ -1,15 +1,66 @@
 #include "vdi-hostd/db/network.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "base/mem.h"
 #include "vdi-hostd/db/private.h"
 
 #define COLUMNS                                                                                    \
 	"id, name, kind, intent, slot, address, prefix, dnsmasq_pid, dnsmasq_start_time, boot_id," \
 	" created_at, range_first, range_last, address6, mtu, vlan, uplink, vni, underlay,"        \
-	" vxlan_port, peers, dns, isolate_ports, confirm_until, dnsmasq_stale"
+	" vxlan_port, peers, dns, isolate_ports, confirm_until, dnsmasq_stale, openings"
+
+#define OPENINGS_TEXT_MAX (DB_OPENINGS_MAX * sizeof("udp:65535-65535,"))
+
+static const char *name_of(enum db_protocol protocol)
+{
+	return protocol == DB_PROTOCOL_TCP ? "tcp" : "udp";
+}
+
+/* "tcp:22-22,udp:8000-8010" */
+static void format_openings(const struct db_openings *openings, char ret[OPENINGS_TEXT_MAX])
+{
+	size_t len = 0;
+	ret[0] = '\0';
+	for (size_t i = 0; i < openings->n; i++) {
+		const struct db_opening *opening = &openings->opening[i];
+		len += (size_t)snprintf(ret + len, OPENINGS_TEXT_MAX - len,
+					"%s%s:%" PRId64 "-%" PRId64, i ? "," : "",
+					name_of(opening->protocol), opening->port_first,
+					opening->port_last);
+	}
+}
+
+static int parse_opening(const char *text, struct db_opening *ret, int *ret_len)
+{
+	char protocol[4];
+	*ret_len = 0;
+	if (sscanf(text, "%3[a-z]:%5" SCNd64 "-%5" SCNd64 "%n", protocol, &ret->port_first,
+		   &ret->port_last, ret_len) != 3 ||
+	    ret->port_first < 1 || ret->port_last < ret->port_first || ret->port_last > 65535)
+		return -1;
+	ret->protocol = strcmp(protocol, "tcp") == 0 ? DB_PROTOCOL_TCP : DB_PROTOCOL_UDP;
+	return strcmp(protocol, name_of(ret->protocol));
+}
+
+static int parse_openings(const char *text, struct db_openings *ret)
+{
+	int len;
+	for (ret->n = 0; *text; text += len + (text[len] == ',')) {
+		if (ret->n == DB_OPENINGS_MAX ||
+		    parse_opening(text, &ret->opening[ret->n++], &len) != 0 ||
+		    (text[len] && text[len] != ','))
+			return -1;
+	}
+	return 0;
+}
 
 static void bind(sqlite3_stmt *stmt, const struct db_network *row)
 {
+	char openings[OPENINGS_TEXT_MAX];
+	format_openings(&row->openings, openings);
 	db_bind_text(stmt, 1, row->id);
 	db_bind_text(stmt, 2, row->name);
 	db_bind_int(stmt, 3, row->kind);
@@ -35,6 +86,7 @@ static void bind(sqlite3_stmt *stmt, const struct db_network *row)
 	db_bind_int(stmt, 23, row->isolate_ports);
 	db_bind_int(stmt, 24, row->confirm_until);
 	db_bind_int(stmt, 25, row->dnsmasq_stale);
+	db_bind_text(stmt, 26, openings);
 }
 
 static int read_settings(sqlite3_stmt *stmt, struct db_network *ret)
@@ -53,7 +105,11 @@ static int read_settings(sqlite3_stmt *stmt, struct db_network *ret)
 	    db_column_text(stmt, 16, ret->uplink, sizeof(ret->uplink)) < 0 ||
 	    db_column_text(stmt, 18, ret->underlay, sizeof(ret->underlay)) < 0)
 		return -1;
-	return db_column_text(stmt, 20, ret->peers, sizeof(ret->peers));
+	char openings[OPENINGS_TEXT_MAX];
+	if (db_column_text(stmt, 20, ret->peers, sizeof(ret->peers)) < 0 ||
+	    db_column_text(stmt, 25, openings, sizeof(openings)) < 0)
+		return -1;
+	return parse_openings(openings, &ret->openings);
 }
 
 static int read_row(sqlite3_stmt *stmt, struct db_network *ret, struct err *err)
@@ -84,7 +140,7 @@ int db_network_insert(struct db *db, const struct db_network *row, struct err *e
 	if (db_prepare(db,
 		       "INSERT INTO network (" COLUMNS
 		       ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,"
-		       " ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
+		       " ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)",
 		       &stmt, err) < 0)
 		return -1;
 	bind(stmt, row);
@@ -100,8 +156,8 @@ int db_network_update(struct db *db, const struct db_network *row, struct err *e
 		       " boot_id = ?10, created_at = ?11, range_first = ?12, range_last = ?13,"
 		       " address6 = ?14, mtu = ?15, vlan = ?16, uplink = ?17, vni = ?18,"
 		       " underlay = ?19, vxlan_port = ?20, peers = ?21, dns = ?22,"
-		       " isolate_ports = ?23, confirm_until = ?24, dnsmasq_stale = ?25"
-		       " WHERE id = ?1",
+		       " isolate_ports = ?23, confirm_until = ?24, dnsmasq_stale = ?25,"
+		       " openings = ?26 WHERE id = ?1",
 		       &stmt, err) < 0)
 		return -1;
 	bind(stmt, row);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "vdi-hostd/db/db.h"
+#include "vdi-hostd/db/forward.h"
 
 enum db_network_kind {
 	DB_NETWORK_NAT,
@@ -13,9 +14,19 @@ enum db_network_kind {
 
 #define DB_NETWORK_LINK_MAX  15  /* characters of a link's name: the kernel's limit */
 #define DB_NETWORK_PEERS_MAX 255 /* characters: 16 IPv4 addresses with commas */
+#define DB_OPENINGS_MAX      16
 
 /** enum db_intent - written before the first side effect, settled after the last */
 enum db_intent { DB_INTENT_NONE, DB_INTENT_CREATE, DB_INTENT_DELETE };
+
+/** struct db_openings - ports of the host's that guests may use; TCP or UDP */
+struct db_openings {
+	struct db_opening {
+		enum db_protocol protocol;
+		int64_t port_first, port_last;
+	} opening[DB_OPENINGS_MAX];
+	size_t n;
+};
 
 struct db_network {
 	char id[STR_UUID_LEN + 1];
@@ -35,6 +46,7 @@ struct db_network {
 	int64_t vxlan_port;
 	char peers[DB_NETWORK_PEERS_MAX + 1]; /* "192.0.2.2,192.0.2.3" */
 	bool dns, isolate_ports;
+	struct db_openings openings;
 	int64_t confirm_until; /* ms since 1970: taken back unless confirmed; 0: it stays */
 	int64_t dnsmasq_pid;
 	uint64_t dnsmasq_start_time;

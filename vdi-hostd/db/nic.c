@@ -6,7 +6,7 @@
 
 #define COLUMNS                                                                                    \
 	"desktop_id, number, network_id, mac, ip, link_up, to_guest_kbit, to_guest_burst_kib,"     \
-	" from_guest_kbit, from_guest_burst_kib"
+	" from_guest_kbit, from_guest_burst_kib, queues, given_queues, given_vhost"
 
 static void bind(sqlite3_stmt *stmt, const struct db_nic *row)
 {
@@ -20,6 +20,9 @@ static void bind(sqlite3_stmt *stmt, const struct db_nic *row)
 	db_bind_int(stmt, 8, row->to_guest.burst_kib);
 	db_bind_int(stmt, 9, row->from_guest.kbit_per_s);
 	db_bind_int(stmt, 10, row->from_guest.burst_kib);
+	db_bind_int(stmt, 11, row->queues);
+	db_bind_int(stmt, 12, row->given_queues);
+	db_bind_int(stmt, 13, row->given_vhost);
 }
 
 static int replace_groups(struct db *db, const struct db_nic *row, struct err *err)
@@ -76,7 +79,7 @@ int db_nic_insert(struct db *db, const struct db_nic *row, struct err *err)
 {
 	return write_whole(db,
 			   "INSERT INTO nic (" COLUMNS
-			   ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+			   ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
 			   row, err);
 }
 
@@ -85,7 +88,8 @@ int db_nic_update(struct db *db, const struct db_nic *row, struct err *err)
 	return write_whole(db,
 			   "UPDATE nic SET network_id = ?3, mac = ?4, ip = ?5, link_up = ?6,"
 			   " to_guest_kbit = ?7, to_guest_burst_kib = ?8, from_guest_kbit = ?9,"
-			   " from_guest_burst_kib = ?10 WHERE desktop_id = ?1 AND number = ?2",
+			   " from_guest_burst_kib = ?10, queues = ?11, given_queues = ?12,"
+			   " given_vhost = ?13 WHERE desktop_id = ?1 AND number = ?2",
 			   row, err);
 }
 
@@ -124,7 +128,7 @@ static int walk_row(void *ctx, sqlite3_stmt *stmt, struct err *err)
 	if (db_column_text(stmt, 0, row.desktop_id, sizeof(row.desktop_id)) < 0 ||
 	    db_column_text(stmt, 2, row.network_id, sizeof(row.network_id)) < 0 ||
 	    db_column_text(stmt, 3, row.mac, sizeof(row.mac)) < 0 ||
-	    read_groups((const char *)sqlite3_column_text(stmt, 10), &row.groups) < 0)
+	    read_groups((const char *)sqlite3_column_text(stmt, 13), &row.groups) < 0)
 		return db_fail_row("nic", err);
 	row.number = sqlite3_column_int64(stmt, 1);
 	row.ip = (uint32_t)sqlite3_column_int64(stmt, 4);
@@ -133,6 +137,9 @@ static int walk_row(void *ctx, sqlite3_stmt *stmt, struct err *err)
 	row.to_guest.burst_kib = sqlite3_column_int64(stmt, 7);
 	row.from_guest.kbit_per_s = sqlite3_column_int64(stmt, 8);
 	row.from_guest.burst_kib = sqlite3_column_int64(stmt, 9);
+	row.queues = sqlite3_column_int64(stmt, 10);
+	row.given_queues = sqlite3_column_int64(stmt, 11);
+	row.given_vhost = sqlite3_column_int(stmt, 12) != 0;
 	return walk->cb(walk->data, &row);
 }
 

@@ -24,6 +24,10 @@ struct db_nic {
 	uint32_t ip;  /* host byte order; 0: given by others */
 	bool link_up;
 	struct db_rate to_guest, from_guest;
+	int64_t queues; /* 1 to 8 */
+	/* of its tap, what its QEMU has while there is one */
+	int64_t given_queues;
+	bool given_vhost;
 	struct db_nic_groups groups;
 };
 

@@ -221,7 +221,7 @@ void desktops_create(struct desktops *all, const struct desktop_create *create, 
 		cb(data, NULL, &err);
 		return;
 	}
-	struct db_nic nic = {.link_up = true};
+	struct db_nic nic = {.link_up = true, .queues = 1};
 	if (fill_row(all, create, &row, &err) < 0 ||
 	    (create->network &&
 	     desktop_nic_fill(all, create->network, create->name, &nic, &err) < 0)) {

@@ -1,5 +1,6 @@
 #include "vdi-hostd/desktop/desktop.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,8 +39,6 @@ struct desktop *desktop_add(struct desktops *all, const struct db_desktop *row)
 	desktop->row = *row;
 	desktop->state = row->failed ? DESKTOP_FAILED : DESKTOP_STOPPED;
 	desktop->pidfd = -1;
-	for (size_t i = 0; i < QEMU_NICS_MAX; i++)
-		desktop->nics[i].tap_fd = -1;
 	desktop->memory_fd = -1;
 	desktop->wait_status = -1;
 	HASH_ADD(by_id, all->by_id, row.id, strlen(desktop->row.id), desktop);
@@ -183,16 +182,31 @@ void desktop_set_state(struct desktop *desktop, enum desktop_state state, const 
 	desktop_tell(desktop, desktop_state_names[old]);
 }
 
-void desktop_tell(struct desktop *desktop, const char *was)
+static void tell(struct desktop *desktop, const char *was, const char *reason)
 {
 	struct err err;
-	const char *reason = desktop->row.state_reason;
 	json_t *data = json_pack("{s:s, s:s, s:s, s:s?}", "name", desktop->row.name, "state",
 				 desktop_state_names[desktop->state], "was", was, "reason",
 				 reason[0] ? reason : NULL);
 	if (db_event_append(desktop->all->env.db, "desktop", desktop->row.id, data, &err) < 0)
 		log_err("desktop %s: its event is lost: %s", desktop->row.name, err.msg);
 	json_decref(data);
+}
+
+void desktop_tell(struct desktop *desktop, const char *was)
+{
+	tell(desktop, was, desktop->row.state_reason);
+}
+
+void desktop_warn(struct desktop *desktop, const char *fmt, ...)
+{
+	char what[ERR_MSG_MAX];
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(what, sizeof(what), fmt, args);
+	va_end(args);
+	log_warn("desktop %s: %s", desktop->row.name, what);
+	tell(desktop, desktop_state_names[desktop->state], what);
 }
 
 int desktop_save(struct desktop *desktop, struct err *err)

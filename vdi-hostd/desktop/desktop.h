@@ -167,12 +167,15 @@ void desktop_make_ready(struct desktop *desktop, desktop_cb cb, void *data);
  * struct desktop_nic_wish - a NIC as it shall be; what is NULL or negative stays, or is the default
  * @mac: of a new one only; NULL: a random one
  * @link_up: bool
+ * @queues: 1 to QEMU_QUEUES_MAX; counts from the next start, and never more than the desktop has
+ *          processors
  * @firewall: names or ids of its groups, besides its network's
  */
 struct desktop_nic_wish {
 	const char *network, *mac;
 	int link_up;
 	int64_t to_guest_kbit, to_guest_burst_kib, from_guest_kbit, from_guest_burst_kib;
+	int64_t queues;
 	const json_t *firewall;
 };
 

@@ -43,17 +43,14 @@ struct nic *desktop_nic_next(struct desktop *desktop, const struct nic *nic)
 
 void desktop_nic_set(struct desktop *desktop, const struct db_nic *row)
 {
-	struct nic *nic = &desktop->nics[row->number];
-	if (!nic->row.mac[0])
-		nic->tap_fd = -1;
-	nic->row = *row;
+	desktop->nics[row->number].row = *row;
 	desktop->nics_changed++;
 	desktop_forget_json(desktop);
 }
 
 void desktop_nic_unset(struct desktop *desktop, int64_t number)
 {
-	desktop->nics[number] = (struct nic){.tap_fd = -1};
+	desktop->nics[number] = (struct nic){0};
 	desktop->nics_changed++;
 	desktop_forget_json(desktop);
 }
@@ -92,12 +89,16 @@ bool desktop_nic_has_tap(const struct desktop *desktop, const struct nic *nic)
 
 struct network_tap desktop_nic_tap(const struct desktop *desktop, const struct nic *nic)
 {
+	const int64_t queues = nic->row.queues, vcpus = desktop->row.vcpus;
 	return (struct network_tap){
 		.desktop = (uint32_t)desktop->row.slot,
 		.nic = (uint32_t)nic->row.number,
+		.pid = desktop->row.pid,
+		.start_time = desktop->row.start_time,
 		.mac = nic->row.mac,
 		.ip = nic->row.ip,
 		.down = !nic->row.link_up,
+		.queues = (unsigned int)(queues < vcpus ? queues : vcpus),
 		.to_guest = nic->row.to_guest,
 		.from_guest = nic->row.from_guest,
 		.groups = nic->row.groups,
@@ -173,15 +174,20 @@ static json_t *nic_json(const struct desktop *desktop, const struct nic *nic)
 {
 	const struct db_network *network = desktop_nic_network(desktop, nic);
 	const struct db_nic *row = &nic->row;
-	return json_pack("{s:I, s:s?, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:o}", "nic",
-			 (json_int_t)row->number, "network", network ? network->name : NULL, "mac",
-			 row->mac, "ip", address_json(row->ip), "link",
-			 row->link_up ? "up" : "down", "to_guest_kbit",
-			 (json_int_t)row->to_guest.kbit_per_s, "to_guest_burst_kib",
-			 (json_int_t)row->to_guest.burst_kib, "from_guest_kbit",
-			 (json_int_t)row->from_guest.kbit_per_s, "from_guest_burst_kib",
-			 (json_int_t)row->from_guest.burst_kib, "firewall",
-			 groups_json(desktop, &row->groups));
+	const bool has_guest = desktop_has_guest(desktop);
+	const bool has_tap = desktop_nic_has_tap(desktop, nic);
+	return json_pack(
+		"{s:I, s:s?, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "nic",
+		(json_int_t)row->number, "network", network ? network->name : NULL, "mac", row->mac,
+		"ip", address_json(row->ip), "link", row->link_up ? "up" : "down", "to_guest_kbit",
+		(json_int_t)row->to_guest.kbit_per_s, "to_guest_burst_kib",
+		(json_int_t)row->to_guest.burst_kib, "from_guest_kbit",
+		(json_int_t)row->from_guest.kbit_per_s, "from_guest_burst_kib",
+		(json_int_t)row->from_guest.burst_kib, "queues", (json_int_t)row->queues,
+		"queues_in_use",
+		has_guest ? json_integer(has_tap ? row->given_queues : 1) : json_null(), "vhost",
+		has_guest ? json_boolean(has_tap && row->given_vhost) : json_null(), "firewall",
+		groups_json(desktop, &row->groups));
 }
 
 json_t *desktop_nics_to_json(struct desktop *desktop)

@@ -157,12 +157,17 @@ static bool take_answer(struct nic_change *change, const struct err *err)
 static void on_tap(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
 {
 	struct nic_change *change = data;
+	struct err failed;
 	if (err && err->code == ERR_CANCELLED)
 		return; /* the wire closes: the daemon ends */
-	if (!err)
-		change->tap_fd = TAKE_FD(fds[0]);
+	struct desktop *desktop = change->desktop;
+	if (!err) {
+		if (desktop_tap_take(desktop, reply, fds, &change->row, &change->tap, &failed) < 0)
+			err = &failed;
+		show_row(desktop, &change->row, change->row.number);
+	}
 	if (take_answer(change, err))
-		plan_end_step(change->desktop->plan, err ? -1 : 0, err);
+		plan_end_step(desktop->plan, err ? -1 : 0, err);
 }
 
 static void make_tap(struct plan *plan, void *ctx)
@@ -181,8 +186,7 @@ static void drop_tap(struct plan *plan, void *ctx)
 	change->undo = change->asked ? drop_tap : NULL;
 	if (change->asked)
 		return;
-	if (change->tap_fd >= 0)
-		close(TAKE_FD(change->tap_fd));
+	desktop_tap_close(&change->tap);
 	if (wants_tap(change))
 		desktop_tap_forget(change->desktop, &nic);
 	plan_undone(plan);
@@ -222,8 +226,7 @@ static void attach_old(struct plan *plan, void *ctx)
 
 static void change_free(struct nic_change *change)
 {
-	if (change->tap_fd >= 0)
-		close(change->tap_fd);
+	desktop_tap_close(&change->tap);
 	free(change);
 }
 
@@ -261,7 +264,7 @@ static void begin(struct desktop *desktop, const char *plan, const struct plan_s
 		  size_t n, const struct db_nic *row, const struct db_nic *old)
 {
 	struct nic_change *change = mem_new(struct nic_change);
-	*change = (struct nic_change){.desktop = desktop, .row = *row, .old = *old, .tap_fd = -1};
+	*change = (struct nic_change){.desktop = desktop, .row = *row, .old = *old};
 	desktop->nic_change = change;
 	desktop->plan = plan_start(desktop->all->env.loop, plan, steps, n, change, on_changed);
 }

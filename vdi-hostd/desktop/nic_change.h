@@ -14,7 +14,7 @@
 struct nic_change {
 	struct desktop *desktop;
 	struct db_nic row, old;
-	int tap_fd;
+	struct tap tap;
 	bool asked, unplugging;
 	struct err first_err;
 	void (*undo)(struct plan *plan, void *ctx);

@@ -49,10 +49,47 @@ static void set_name(json_t *object, const char *key, const char *prefix, int64_
 	json_object_set_new(object, key, json_string(name));
 }
 
+/* struct fd_name - what QEMU calls one of the descriptors of a tap */
+struct fd_name {
+	char text[32];
+};
+
+static struct fd_name fd_name(const struct nic_change *change, size_t index)
+{
+	struct fd_name ret;
+	snprintf(ret.text, sizeof(ret.text), "tap%d-%zu", (int)change->row.number, index);
+	return ret;
+}
+
+static void set_fd_names(json_t *netdev, const char *key, const struct nic_change *change,
+			 size_t from, size_t n)
+{
+	char text[QEMU_QUEUES_MAX * sizeof(struct fd_name)];
+	size_t len = 0;
+	for (size_t i = from; i < from + n; i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", i > from ? ":" : "",
+					fd_name(change, i).text);
+	json_object_set_new(netdev, key, json_string(text));
+}
+
+/* Hand over the descriptors, which is QEMU's way to take several, and say what they are. */
+static void pass_tap(struct nic_change *change, struct qmp *qmp, json_t *netdev)
+{
+	const struct tap *tap = &change->tap;
+	for (size_t i = 0; i < desktop_tap_n_fds(tap); i++)
+		qmp_execute_fd(qmp, "getfd", json_pack("{s:s}", "fdname", fd_name(change, i).text),
+			       tap->fd[i], 0, note, change);
+	set_fd_names(netdev, "fds", change, 0, tap->queues);
+	json_object_set_new(netdev, "vhost", json_boolean(tap->vhost));
+	if (tap->vhost)
+		set_fd_names(netdev, "vhostfds", change, tap->queues, tap->queues);
+}
+
 void nic_plug(struct plan *plan, void *ctx)
 {
 	struct nic_change *change = ctx;
 	const struct db_nic *row = &change->row;
+	const struct tap *tap = &change->tap;
 	const struct nic nic = {.row = *row};
 	const struct db_network *network = desktop_nic_network(change->desktop, &nic);
 	if (!desktop_has_guest(change->desktop)) {
@@ -64,12 +101,9 @@ void nic_plug(struct plan *plan, void *ctx)
 		return;
 	json_t *netdev = named("id", "net", row->number);
 	json_t *device = named("id", "nic", row->number);
-	json_object_set_new(netdev, "type", json_string(change->tap_fd >= 0 ? "tap" : "user"));
-	if (change->tap_fd >= 0) {
-		qmp_execute_fd(qmp, "getfd", named("fdname", "tap", row->number), change->tap_fd, 0,
-			       note, change);
-		set_name(netdev, "fd", "tap", row->number);
-	}
+	json_object_set_new(netdev, "type", json_string(tap->queues ? "tap" : "user"));
+	if (tap->queues)
+		pass_tap(change, qmp, netdev);
 	qmp_execute(qmp, "netdev_add", netdev, 0, note, change);
 	json_object_set_new(device, "driver", json_string("virtio-net-pci"));
 	json_object_set_new(device, "mac", json_string(row->mac));
@@ -78,6 +112,10 @@ void nic_plug(struct plan *plan, void *ctx)
 	set_name(device, "bus", "nicbus", row->number);
 	if (network && network->mtu)
 		json_object_set_new(device, "host_mtu", json_integer(network->mtu));
+	if (tap->queues > 1) {
+		json_object_set_new(device, "mq", json_true());
+		json_object_set_new(device, "vectors", json_integer(QEMU_NIC_VECTORS(tap->queues)));
+	}
 	qmp_execute(qmp, "device_add", device, 0, row->link_up ? last : note, change);
 	if (row->link_up)
 		return;
@@ -90,11 +128,14 @@ void nic_plug(struct plan *plan, void *ctx)
 void nic_unplug_again(struct plan *plan, void *ctx)
 {
 	struct nic_change *change = ctx;
-	if (change->desktop->qmp) {
-		qmp_execute(change->desktop->qmp, "netdev_del",
-			    named("id", "net", change->row.number), 0, NULL, NULL);
-		qmp_execute(change->desktop->qmp, "closefd",
-			    named("fdname", "tap", change->row.number), 0, NULL, NULL);
+	struct qmp *qmp = change->desktop->qmp;
+	if (qmp) {
+		qmp_execute(qmp, "netdev_del", named("id", "net", change->row.number), 0, NULL,
+			    NULL);
+		for (size_t i = 0; i < desktop_tap_n_fds(&change->tap); i++)
+			qmp_execute(qmp, "closefd",
+				    json_pack("{s:s}", "fdname", fd_name(change, i).text), 0, NULL,
+				    NULL);
 	}
 	plan_undone(plan);
 }

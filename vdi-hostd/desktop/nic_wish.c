@@ -71,6 +71,7 @@ int desktop_nic_new(struct desktop *desktop, const struct desktop_nic_wish *wish
 			       desktop->row.name, QEMU_NICS_MAX);
 	memcpy(row->desktop_id, desktop->row.id, sizeof(row->desktop_id));
 	row->link_up = wish->link_up != 0;
+	row->queues = wish->queues > 0 ? wish->queues : 1;
 	if (desktop_nic_fill(desktop->all, wish->network, desktop->row.name, row, err) < 0 ||
 	    set_mac(desktop->all, wish->mac, row->mac, err) < 0 ||
 	    set_groups(desktop, wish, row, err) < 0)
@@ -101,6 +102,8 @@ int desktop_nic_changed(struct desktop *desktop, const struct desktop_nic_wish *
 {
 	if (wish->link_up >= 0)
 		row->link_up = wish->link_up;
+	if (wish->queues > 0)
+		row->queues = wish->queues;
 	if (set_limits(row, wish, err) < 0 || (wish->network && move(desktop, wish, row, err) < 0))
 		return -1;
 	return wish->network || wish->firewall ? set_groups(desktop, wish, row, err) : 0;

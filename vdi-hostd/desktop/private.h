@@ -31,10 +31,18 @@ struct parked {
 	unsigned int nics_changed;
 };
 
-/* struct nic - @tap_fd: on its way from the tap step to QEMU, or -1; no MAC: there is none */
+/* struct tap - on its way to QEMU: descriptors of its queues, then with @vhost as many of
+ * vhost-net; no queues: there is none */
+struct tap {
+	unsigned int queues;
+	bool vhost;
+	int fd[2 * QEMU_QUEUES_MAX];
+};
+
+/* struct nic - no MAC: there is none */
 struct nic {
 	struct db_nic row;
-	int tap_fd;
+	struct tap tap;
 };
 
 struct desktop {
@@ -105,6 +113,8 @@ void desktop_forget(struct desktop *desktop);
 void desktop_set_state(struct desktop *desktop, enum desktop_state state, const char *reason);
 /** desktop_tell() - send the event of a change of state; @was: the old one, "new" or "deleted" */
 void desktop_tell(struct desktop *desktop, const char *was);
+/** desktop_warn() - of what does not change its state: log it, and send the event */
+void desktop_warn(struct desktop *desktop, const char *fmt, ...) printf_like(2, 3);
 
 /** desktop_claim() - as desktop_begin(), also while its QEMU is being parked or unparked */
 int desktop_claim(struct desktop *desktop, desktop_cb cb, void *data, struct err *err) warn_unused;
@@ -138,6 +148,15 @@ int desktop_nics_hosts_changed(struct desktop *desktop, struct err *err) warn_un
 json_t *desktop_nics_to_json(struct desktop *desktop);
 
 /* tap.c: the steps of a start's plan that make taps, and what else is done to all of them */
+/**
+ * desktop_tap_take() - the descriptors of PRIV_TAP_CREATE's answer, and write down what they are
+ * @ret: has them on failure, too
+ */
+int desktop_tap_take(struct desktop *desktop, const struct priv_reply *reply, int *fds,
+		     struct db_nic *row, struct tap *ret, struct err *err) warn_unused;
+size_t desktop_tap_n_fds(const struct tap *tap);
+/** desktop_tap_close() - what did not get to QEMU; then there is none */
+void desktop_tap_close(struct tap *tap);
 void desktop_taps_make(struct plan *plan, void *ctx);
 void desktop_taps_drop(struct plan *plan, void *ctx);
 void desktop_taps_close(struct desktop *desktop);

@@ -101,6 +101,17 @@ static int add_disc(struct desktop *desktop, struct qemu_spec *spec, int *fds, s
 	return 0;
 }
 
+static void add_tap(struct tap *tap, struct qemu_nic *to, int *fds, size_t *n)
+{
+	to->queues = (uint8_t)tap->queues;
+	to->vhost = tap->vhost;
+	for (size_t i = 0; i < tap->queues; i++)
+		to->tap_fd[i] = add_fd(fds, n, tap->fd[i]);
+	for (size_t i = 0; tap->vhost && i < tap->queues; i++)
+		to->vhost_fd[i] = add_fd(fds, n, tap->fd[tap->queues + i]);
+	*tap = (struct tap){0};
+}
+
 static void add_nics(struct desktop *desktop, struct qemu_spec *spec, int *fds, size_t *n)
 {
 	for (struct nic *nic = NULL; (nic = desktop_nic_next(desktop, nic));) {
@@ -110,9 +121,7 @@ static void add_nics(struct desktop *desktop, struct qemu_spec *spec, int *fds, 
 		to->number = (uint8_t)nic->row.number;
 		to->link_up = nic->row.link_up;
 		to->mtu = network ? (uint16_t)network->mtu : 0;
-		to->tap_fd = QEMU_NIC_USER;
-		if (nic->tap_fd >= 0)
-			to->tap_fd = add_fd(fds, n, TAKE_FD(nic->tap_fd));
+		add_tap(&nic->tap, to, fds, n);
 	}
 }
 

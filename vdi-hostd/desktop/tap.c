@@ -6,14 +6,46 @@
 
 static void make_next(struct desktop *desktop);
 
+size_t desktop_tap_n_fds(const struct tap *tap)
+{
+	return tap->vhost ? 2u * tap->queues : tap->queues;
+}
+
+void desktop_tap_close(struct tap *tap)
+{
+	for (size_t i = 0; i < desktop_tap_n_fds(tap); i++)
+		close(tap->fd[i]);
+	*tap = (struct tap){0};
+}
+
+int desktop_tap_take(struct desktop *desktop, const struct priv_reply *reply, int *fds,
+		     struct db_nic *row, struct tap *ret, struct err *err)
+{
+	const int64_t queues = reply->queues;
+	const bool vhost = reply->n_fds > reply->queues;
+	*ret = (struct tap){.queues = reply->queues, .vhost = vhost};
+	for (size_t i = 0; i < reply->n_fds; i++)
+		ret->fd[i] = TAKE_FD(fds[i]);
+	if (reply->vhost_sys)
+		desktop_warn(desktop, "NIC %d does without vhost-net, which cannot be opened: %s",
+			     (int)row->number, strerror(reply->vhost_sys));
+	if (row->given_queues == queues && row->given_vhost == vhost)
+		return 0;
+	row->given_queues = queues;
+	row->given_vhost = vhost;
+	return db_nic_update(desktop->all->env.db, row, err);
+}
+
 static void on_tap(void *data, const struct priv_reply *reply, int *fds, const struct err *err)
 {
 	struct desktop *desktop = data;
+	struct err failed;
 	if (err && err->code == ERR_CANCELLED)
 		return; /* the wire closes: the daemon ends */
+	struct nic *nic = &desktop->nics[desktop->tap_at];
 	desktop->spawning = false;
-	if (!err)
-		desktop->nics[desktop->tap_at].tap_fd = TAKE_FD(fds[0]);
+	if (!err && desktop_tap_take(desktop, reply, fds, &nic->row, &nic->tap, &failed) < 0)
+		err = &failed;
 	if (plan_is_undoing(desktop->plan))
 		desktop_taps_drop(desktop->plan, desktop);
 	else if (err)
@@ -30,7 +62,7 @@ static void make_next(struct desktop *desktop)
 	struct err err;
 	struct nic *nic = NULL;
 	while ((nic = desktop_nic_next(desktop, nic)))
-		if (nic->tap_fd < 0 && desktop_nic_has_tap(desktop, nic))
+		if (nic->tap.queues == 0 && desktop_nic_has_tap(desktop, nic))
 			break;
 	if (!nic) {
 		plan_next(desktop->plan);
@@ -59,8 +91,7 @@ void desktop_taps_make(struct plan *plan, void *ctx)
 void desktop_taps_close(struct desktop *desktop)
 {
 	for (size_t i = 0; i < QEMU_NICS_MAX; i++)
-		if (desktop->nics[i].tap_fd >= 0)
-			close(TAKE_FD(desktop->nics[i].tap_fd));
+		desktop_tap_close(&desktop->nics[i].tap);
 }
 
 /* A tap lives as long as a descriptor of it: QEMU's goes with QEMU, these go here. */

@@ -102,6 +102,7 @@ static int fill(struct networks *all, const struct network_update *update, struc
 	if ((update->cidr && change_range(all, update->cidr, row, err) < 0) ||
 	    (update->range && settings_parse_range(update->range, row, err) < 0) ||
 	    (update->peers && settings_parse_peers(update->peers, row, err) < 0) ||
+	    settings_set_openings(row, update->openings, err) < 0 ||
 	    (update->mtu >= 0 && settings_check_mtu(row, update->mtu, err) < 0))
 		return -1;
 	if (update->mtu >= 0)

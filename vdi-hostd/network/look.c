@@ -9,6 +9,7 @@
 #include <utlist.h>
 
 #include "netcfg/link.h"
+#include "netcfg/rate.h"
 #include "netcfg/vxlan.h"
 #include "vdi-hostd/network/private.h"
 
@@ -18,6 +19,7 @@ struct question {
 	struct network_tap tap;
 	char mac[18];
 	struct db_forward forward;
+	enum family family;
 };
 
 struct look {
@@ -136,6 +138,7 @@ static void look_bridge(struct look *look, struct netcfg *netcfg, const char *br
 }
 
 struct ports {
+	struct netcfg *netcfg;
 	const char *bridge;
 	json_t *list;
 };
@@ -152,59 +155,82 @@ static int add_port(void *data, const struct netcfg_link *link)
 	return 0;
 }
 
+/* not from within the walk: one socket answers one question at a time */
+static void add_rates(const struct ports *ports)
+{
+	struct netcfg_rates rates;
+	json_t *port;
+	size_t i;
+	json_array_foreach(ports->list, i, port)
+	{
+		const char *name = json_string_value(json_object_get(port, "name"));
+		if (netcfg_rates_get(ports->netcfg, name, &rates, NULL) < 0)
+			continue;
+		json_object_set_new(port, "to_guest_kbit",
+				    json_integer((json_int_t)rates.to_guest.bits_per_s / 1000));
+		json_object_set_new(port, "from_guest_kbit",
+				    json_integer((json_int_t)rates.from_guest.bits_per_s / 1000));
+	}
+}
+
 /* a link that has to be a port of the bridge */
 static bool look_port(struct look *look, struct netcfg *netcfg, const char *bridge,
-		      const char *what, const char *name, bool up, struct netcfg_link *ret)
+		      const char *what, const char *name)
 {
-	if (netcfg_link_get(netcfg, name, ret, NULL) < 0) {
+	struct netcfg_link link;
+	if (netcfg_link_get(netcfg, name, &link, NULL) < 0) {
 		differ(look, "%s %s is gone", what, name);
 		return false;
 	}
-	if (strcmp(ret->master_name, bridge) != 0)
+	if (strcmp(link.master_name, bridge) != 0)
 		differ(look, "%s %s is no port of bridge %s", what, name, bridge);
-	if (ret->up != up)
-		differ(look, "%s %s is %s", what, name, up ? "down" : "up");
+	if (!link.up)
+		differ(look, "%s %s is down", what, name);
 	return true;
+}
+
+/* The peers that it has, and no others. */
+static void look_peers(struct look *look, const char *name, const struct netcfg_addr *peers,
+		       size_t n)
+{
+	const struct priv_request req = network_request(look->network, PRIV_NETWORK_LOOK);
+	const struct priv_network *wish = &req.u.network;
+	json_t *list = json_array();
+	bool there[PRIV_PEERS_MAX] = {false};
+	char text[16];
+	for (size_t i = 0; i < n; i++) {
+		bool wished = false;
+		address_format(ntohl(peers[i].v4.s_addr), text);
+		json_array_append_new(list, json_string(text));
+		for (size_t k = 0; k < wish->n_peers; k++)
+			if (wish->peers[k] == peers[i].v4.s_addr)
+				there[k] = wished = true;
+		if (!wished)
+			differ(look, "VXLAN %s has the peer %s, which is none", name, text);
+	}
+	json_object_set_new(look->actual, "peers", list);
+	for (size_t k = 0; k < wish->n_peers; k++) {
+		address_format(ntohl(wish->peers[k]), text);
+		if (!there[k])
+			differ(look, "VXLAN %s lacks the peer %s", name, text);
+	}
 }
 
 static void look_vxlan(struct look *look, struct netcfg *netcfg, const char *bridge)
 {
-	const struct db_network *row = &look->network->row;
 	struct netcfg_addr peers[NETCFG_VXLAN_PEERS_MAX];
-	struct netcfg_link link;
 	size_t n = 0;
-	char name[24], found[NETCFG_VXLAN_PEERS_MAX * 16] = "", text[NETCFG_ADDR_TEXT_MAX];
-	json_t *list;
-	snprintf(name, sizeof(name), "vdivx%u", (unsigned int)row->slot & 0xffff);
-	if (!look_port(look, netcfg, bridge, "VXLAN", name, true, &link) ||
-	    netcfg_vxlan_peers(netcfg, name, peers, &n, NULL) < 0)
-		return;
-	list = json_array();
-	for (size_t i = 0; i < n; i++) {
-		netcfg_addr_format(&peers[i], text);
-		text[strcspn(text, "/")] = '\0';
-		json_array_append_new(list, json_string(text));
-		if (!strstr(row->peers, text))
-			differ(look, "VXLAN %s has the peer %s, which is none", name, text);
-		strncat(found, text, sizeof(found) - strlen(found) - 2);
-		strncat(found, ",", 2);
-	}
-	json_object_set_new(look->actual, "peers", list);
-	for (const char *at = row->peers; *at;) {
-		char one[20];
-		size_t len = strcspn(at, ",");
-		snprintf(one, sizeof(one), "%.*s,", (int)len, at);
-		if (!strstr(found, one))
-			differ(look, "VXLAN %s lacks the peer %.*s", name, (int)len, at);
-		at += len + (at[len] == ',');
-	}
+	char name[24];
+	snprintf(name, sizeof(name), "vdivx%u", (unsigned int)look->network->row.slot & 0xffff);
+	if (look_port(look, netcfg, bridge, "VXLAN", name) &&
+	    netcfg_vxlan_peers(netcfg, name, peers, &n, NULL) == 0)
+		look_peers(look, name, peers, n);
 }
 
 static void look_links(struct look *look)
 {
 	_cleanup_(netcfg_closep) struct netcfg *netcfg = NULL;
 	const struct db_network *row = &look->network->row;
-	struct netcfg_link link;
 	char bridge[16], vlan[24];
 	struct err err;
 	network_bridge_name(look->network, bridge);
@@ -213,16 +239,17 @@ static void look_links(struct look *look)
 		return;
 	}
 	look_bridge(look, netcfg, bridge);
-	struct ports ports = {bridge, json_array()};
+	struct ports ports = {netcfg, bridge, json_array()};
 	(void)!netcfg_links_each(netcfg, add_port, &ports, &err);
+	add_rates(&ports);
 	json_object_set_new(look->actual, "ports", ports.list);
 	if (row->vni)
 		look_vxlan(look, netcfg, bridge);
 	snprintf(vlan, sizeof(vlan), "vdivl%u", (unsigned int)row->slot & 0xffff);
 	if (row->vlan)
-		look_port(look, netcfg, bridge, "VLAN", vlan, true, &link);
+		look_port(look, netcfg, bridge, "VLAN", vlan);
 	else if (row->uplink[0])
-		look_port(look, netcfg, bridge, "uplink", row->uplink, true, &link);
+		look_port(look, netcfg, bridge, "uplink", row->uplink);
 }
 
 /* ---- what only the privileged half can see: one question after the other ---- */
@@ -245,15 +272,9 @@ static void add_tap(void *out, const struct network_tap *tap)
 	add_question(out, &question);
 }
 
-static void look_tap(struct look *look, struct netcfg *netcfg, const struct question *question)
+static void differ_in_tap(void *data, const char *text)
 {
-	struct netcfg_link link;
-	char bridge[16], name[24];
-	network_bridge_name(look->network, bridge);
-	snprintf(name, sizeof(name), "vdi%un%u", question->tap.desktop, question->tap.nic);
-	if (look_port(look, netcfg, bridge, "tap", name, !question->tap.down, &link) &&
-	    link.isolated != look->network->row.isolate_ports)
-		differ(look, "tap %s is %sisolated from others", name, link.isolated ? "" : "not ");
+	differ(data, "%s", text);
 }
 
 static void look_taps(struct look *look)
@@ -263,7 +284,8 @@ static void look_taps(struct look *look)
 		return;
 	for (size_t i = 0; i < look->n; i++)
 		if (look->question[i].verb == PRIV_TAP_LOOK)
-			look_tap(look, netcfg, &look->question[i]);
+			tap_compare(look->network, netcfg, &look->question[i].tap, differ_in_tap,
+				    look);
 }
 
 static int request_of(const struct look *look, const struct question *question,
@@ -277,7 +299,7 @@ static int request_of(const struct look *look, const struct question *question,
 					    err);
 	}
 	*ret = question->verb == PRIV_FORWARD_LOOK
-		       ? forward_request(&question->forward, PRIV_FORWARD_LOOK)
+		       ? forward_request(&question->forward, question->family, PRIV_FORWARD_LOOK)
 		       : network_request(network, PRIV_NETWORK_LOOK);
 	return 0;
 }
@@ -288,10 +310,12 @@ static void differ_by(struct look *look, const struct question *question)
 		differ(look, "tap vdi%un%u is not guarded against false addresses as it should be",
 		       question->tap.desktop, question->tap.nic);
 	else if (question->verb == PRIV_FORWARD_LOOK)
-		differ(look, "port %lld of the host does not lead to its desktop",
+		differ(look, "%s: port %lld of the host does not lead to its desktop",
+		       question->family == IPV4 ? "IPv4" : "IPv6",
 		       (long long)question->forward.host_port);
 	else
-		differ(look, "the firewall's rules of the network are gone, or not whole");
+		differ(look,
+		       "the firewall's rules of the network are gone, or not as they should be");
 }
 
 static void on_answer(struct network *network, const struct priv_reply *reply, int *fds,
@@ -340,9 +364,11 @@ static void look_now(struct look *look)
 	if (network_has_dnsmasq(network) && !network->watch && !network->spawning)
 		differ(look, "dnsmasq does not run");
 	DL_FOREACH (network->forwards, forward) {
-		if (forward->row.ip)
-			add_question(look, &(struct question){.verb = PRIV_FORWARD_LOOK,
-							      .forward = forward->row});
+		for (enum family f = 0; f < FAMILIES; f++)
+			if (!forward->unwanted && forward_leads(&forward->row, f))
+				add_question(look, &(struct question){.verb = PRIV_FORWARD_LOOK,
+								      .forward = forward->row,
+								      .family = f});
 	}
 	ask_next(look);
 }

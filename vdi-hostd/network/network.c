@@ -201,6 +201,19 @@ static uint8_t parse_peers(const char *text, uint32_t ret[PRIV_PEERS_MAX])
 	return n;
 }
 
+static uint8_t openings_of(const struct db_openings *openings,
+			   struct netcfg_opening ret[NETCFG_FIREWALL_OPENINGS_MAX])
+{
+	_Static_assert(DB_OPENINGS_MAX <= NETCFG_FIREWALL_OPENINGS_MAX, "all fit");
+	for (size_t i = 0; i < openings->n; i++) {
+		const struct db_opening *opening = &openings->opening[i];
+		ret[i].protocol = opening->protocol == DB_PROTOCOL_TCP ? NETCFG_TCP : NETCFG_UDP;
+		ret[i].port_first = (uint16_t)opening->port_first;
+		ret[i].port_last = (uint16_t)opening->port_last;
+	}
+	return (uint8_t)openings->n;
+}
+
 struct priv_request network_request(const struct network *network, enum priv_verb verb)
 {
 	struct priv_request req = {.verb = verb};
@@ -219,6 +232,7 @@ struct priv_request network_request(const struct network *network, enum priv_ver
 		.vxlan_port = (uint16_t)row->vxlan_port,
 	};
 	wish->n_peers = parse_peers(row->peers, wish->peers);
+	wish->n_openings = openings_of(&row->openings, wish->openings);
 	if (inet_pton(AF_INET, row->underlay, &in) == 1)
 		wish->underlay = in.s_addr;
 	if (row->address6[0] && inet_pton(AF_INET6, row->address6, wish->address6) != 1)

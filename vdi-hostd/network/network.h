@@ -43,6 +43,7 @@ typedef void (*network_cb)(void *data, const struct db_network *row, const struc
  * @range:   "10.1.2.100-10.1.2.199": what desktops get of it; NULL: all
  * @cidr6:   "fd00:1:2:3::/64", or "auto": a random one that is nobody else's
  * @uplink:  kind bridged: the host's link that becomes a port of it, or has the VLAN @vlan
+ * @openings: ports of the host's that guests may use, besides DHCP and DNS
  * @vni:     VXLAN to @peers (array of addresses), from the host's own address @underlay
  * @confirm_timeout_s: a change of an uplink is taken back unless confirmed by then
  */
@@ -56,6 +57,7 @@ struct network_create {
 	const char *underlay;
 	const json_t *peers;
 	bool no_dns, isolate_ports;
+	const struct db_openings *openings;
 	int64_t confirm_timeout_s;
 };
 
@@ -69,6 +71,7 @@ struct network_update {
 	int64_t mtu;
 	int dns, isolate_ports;
 	const json_t *peers;
+	const struct db_openings *openings;
 };
 
 void networks_update(struct networks *networks, const char *ref,
@@ -132,15 +135,26 @@ json_t *networks_reservation_to_json(struct networks *networks, const struct db_
  * @desktop, @nic: the desktop's slot, and which of its NICs
  * @ip: host byte order; 0: given by others
  * @down: the cable is out
+ * @pid, @start_time: the desktop's QEMU, or zeros
+ * @queues: of one that is made: 1 to QEMU_QUEUES_MAX
  */
 struct network_tap {
 	uint32_t desktop, nic;
+	int64_t pid;
+	uint64_t start_time;
 	const char *mac;
 	uint32_t ip;
 	bool down;
+	unsigned int queues;
 	struct db_rate to_guest, from_guest;
 	struct db_nic_groups groups;
 };
+
+/** networks_parse_ports() - "22" or "8000-8010", into the field `ports` */
+int networks_parse_ports(const char *text, int64_t *ret_first, int64_t *ret_last,
+			 struct err *err) warn_unused;
+/** networks_ports_to_json() - the way back; null for @first 0 */
+json_t *networks_ports_to_json(int64_t first, int64_t last);
 
 /** networks_parse_mac() - "52:54:00:01:02:03"; -1 where it is none */
 int networks_parse_mac(const char *text, uint8_t ret[6]) warn_unused;
@@ -164,11 +178,12 @@ void networks_taps_source(struct networks *networks,
 				       void *out),
 			  void *data);
 
-/** struct network_forward - @network_id and @mac say where to; @host_address: 0: any */
+/** struct network_forward - @network_id and @mac say where to; @host_address: NULL: all of the
+ * host's, of both families */
 struct network_forward {
 	const char *network_id, *mac;
 	enum db_protocol protocol;
-	uint32_t host_address;
+	const char *host_address;
 	int64_t host_port, port, count;
 };
 

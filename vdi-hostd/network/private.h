@@ -10,10 +10,19 @@
 
 struct network_call;
 
-/** struct forward - a port forward; @told: the kernel has its rules, as far as we know */
+enum family { IPV4, IPV6, FAMILIES };
+
+/**
+ * struct forward - a port forward
+ * @told:  the kernel has its rules of that family, as far as we know
+ * @asked: the privileged half is asked for the rules of this one
+ * @unwanted: it goes: who settles takes its rules away, and the row when none are left
+ */
 struct forward {
 	struct db_forward row;
-	bool told;
+	bool told[FAMILIES];
+	enum family asked;
+	bool unwanted;
 	struct forward *next, *prev;
 };
 
@@ -137,6 +146,9 @@ int settings_fill(struct networks *all, const struct network_create *create, str
 		  struct err *err) warn_unused;
 int settings_parse_range(const char *text, struct db_network *row, struct err *err) warn_unused;
 int settings_parse_peers(const json_t *peers, struct db_network *row, struct err *err) warn_unused;
+/** settings_set_openings() - NULL: they stay */
+int settings_set_openings(struct db_network *row, const struct db_openings *openings,
+			  struct err *err) warn_unused;
 int settings_check_mtu(const struct db_network *row, int64_t mtu, struct err *err) warn_unused;
 
 /* uplink.c */
@@ -153,9 +165,11 @@ int uplink_release_request(const struct network *network, struct priv_request *r
 /** uplink_await_confirm() - take the network back when its time is over */
 void uplink_await_confirm(struct network *network);
 
-/* forward.c */
+/* forward.c: what the kernel has of them */
 int forwards_load(struct networks *all, struct err *err) warn_unused;
 void forwards_free(struct network *network);
+struct forward *forward_add(struct network *network, const struct db_forward *row);
+void forward_remove(struct network *network, struct forward *forward);
 /** forwards_settle() - the kernel has them, as the addresses are now; those of NICs that are gone
  * go; @cb once, maybe at once */
 void forwards_settle(struct network *network,
@@ -163,7 +177,16 @@ void forwards_settle(struct network *network,
 /** forwards_forget_told() - somebody was at the rules: all are to be told again */
 void forwards_forget_told(struct network *network);
 
-struct priv_request forward_request(const struct db_forward *row, enum priv_verb verb);
+/** forward_leads() - are there rules of that family, or were they to be made? */
+bool forward_leads(const struct db_forward *row, enum family family);
+/** forward_forget() - there are none now */
+void forward_forget(struct db_forward *row, enum family family);
+struct priv_request forward_request(const struct db_forward *row, enum family family,
+				    enum priv_verb verb);
+/** forward_to() - where it leads to now; none where its NIC is gone; @ret_name: of the desktop, or
+ * NULL */
+struct db_addresses forward_to(const struct network *network, const struct db_forward *row,
+			       char ret_name[STR_NAME_MAX + 1]);
 
 /** struct look - how a network is now; see look.c */
 struct look;
@@ -222,6 +245,13 @@ void nic_groups_tell(const struct network *network, const struct db_nic_groups *
 bool nic_groups_use(struct networks *all, const struct group *group);
 
 /* tap.c */
+/**
+ * tap_compare() - what the kernel's tap has otherwise than @tap and its network say
+ * @cb: once for each, with a sentence; what guards the tap is not looked at
+ */
+void tap_compare(const struct network *network, struct netcfg *netcfg,
+		 const struct network_tap *tap, void (*cb)(void *data, const char *text),
+		 void *data);
 /** taps_settle() - all NICs of running desktops are on the bridge and guarded; @cb as above */
 void taps_settle(struct network *network,
 		 void (*cb)(struct network *network, const struct err *err));

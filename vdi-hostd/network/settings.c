@@ -76,6 +76,16 @@ static int fill_range(struct networks *all, const struct network_create *create,
 	return create->range ? settings_parse_range(create->range, row, err) : 0;
 }
 
+/* Which parameter asks for a range, where it is not for us to give any; NULL: none does. */
+static const char *range_field(const struct network_create *create)
+{
+	return create->cidr      ? "cidr"
+	       : create->cidr6   ? "cidr6"
+	       : create->range   ? "range"
+	       : create->gateway ? "gateway"
+				 : NULL;
+}
+
 /* RFC 4193: fd and 40 random bits; the first subnet of it */
 static void random_ula(uint8_t ret[16])
 {
@@ -214,8 +224,8 @@ static int fill_bridged(struct networks *all, const struct network_create *creat
 	if (str_copy(row->uplink, sizeof(row->uplink), create->uplink) < 0)
 		return err_set_field(err, "uplink", "a link's name has at most %d characters",
 				     DB_NETWORK_LINK_MAX);
-	if (create->cidr || create->cidr6 || create->range || create->gateway)
-		return err_set_field(err, create->cidr ? "cidr" : "cidr6",
+	if (range_field(create))
+		return err_set_field(err, range_field(create),
 				     "a bridged network's addresses are given by others");
 	if (create->vni)
 		return err_set_field(err, "vni", "a bridged network is no VXLAN");
@@ -240,8 +250,8 @@ static int refuse(const struct network_create *create, struct err *err)
 
 static int refuse_user(const struct network_create *create, struct err *err)
 {
-	if (create->cidr || create->cidr6 || create->range || create->gateway)
-		return err_set_field(err, create->cidr ? "cidr" : "cidr6",
+	if (range_field(create))
+		return err_set_field(err, range_field(create),
 				     "a network of kind user has no range of its own");
 	if (create->vni)
 		return err_set_field(err, "vni", "a network of kind user is QEMU's own");
@@ -265,6 +275,23 @@ static int fill_by_kind(struct networks *all, const struct network_create *creat
 	    fill_range(all, create, row, err) < 0)
 		return -1;
 	return fill_ipv6(all, create, row, err);
+}
+
+int settings_set_openings(struct db_network *row, const struct db_openings *openings,
+			  struct err *err)
+{
+	if (!openings)
+		return 0;
+	if (openings->n && row->kind == DB_NETWORK_USER)
+		return err_set_field(err, "openings",
+				     "a network of kind user is QEMU's own, and the host is not "
+				     "closed to it");
+	if (openings->n && row->kind == DB_NETWORK_BRIDGED)
+		return err_set_field(err, "openings",
+				     "a bridged network's desktops come to the host as the others "
+				     "on that LAN do; the host's own firewall has to let them in");
+	row->openings = *openings;
+	return 0;
 }
 
 int settings_check_mtu(const struct db_network *row, int64_t mtu, struct err *err)
@@ -292,7 +319,8 @@ int settings_fill(struct networks *all, const struct network_create *create, str
 	row->isolate_ports = create->isolate_ports;
 	row->mtu = create->mtu;
 	if (db_network_free_slot(all->db, &row->slot, err) < 0 ||
-	    fill_by_kind(all, create, row, err) < 0)
+	    fill_by_kind(all, create, row, err) < 0 ||
+	    settings_set_openings(row, create->openings, err) < 0)
 		return -1;
 	return settings_check_mtu(row, row->mtu, err);
 }

@@ -62,6 +62,20 @@ static json_t *peers_of(const struct db_network *row)
 	return peers;
 }
 
+static json_t *openings_of(const struct db_openings *openings)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; i < openings->n; i++) {
+		const struct db_opening *opening = &openings->opening[i];
+		json_array_append_new(
+			list,
+			json_pack("{s:s, s:o}", "protocol",
+				  opening->protocol == DB_PROTOCOL_TCP ? "tcp" : "udp", "ports",
+				  networks_ports_to_json(opening->port_first, opening->port_last)));
+	}
+	return list;
+}
+
 static const char *state_of(const struct network *network)
 {
 	if (network->plan)
@@ -85,6 +99,7 @@ static void add_settings(json_t *json, const struct network *network)
 	for (size_t i = 0; i < network->n_groups; i++)
 		json_array_append_new(groups, json_string(network->groups[i]->row.name));
 	json_object_set_new(json, "firewall", groups);
+	json_object_set_new(json, "openings", openings_of(&row->openings));
 	json_object_set_new(json, "mtu", number_or_null(row->mtu));
 	json_object_set_new(json, "uplink", text_or_null(row->uplink));
 	json_object_set_new(json, "vlan", number_or_null(row->vlan));

@@ -1,9 +1,11 @@
 /* NICs of desktops on a network: what guards them follows from the network's row. */
 #include <arpa/inet.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "netcfg/link.h"
 #include "vdi-hostd/network/private.h"
 
 int networks_parse_mac(const char *text, uint8_t ret[6])
@@ -21,6 +23,11 @@ static struct netcfg_rate rate_of(const struct db_rate *rate)
 				    .burst = (uint32_t)rate->burst_kib * 1024};
 }
 
+static struct netcfg_rates rates_of(const struct network_tap *tap)
+{
+	return (struct netcfg_rates){rate_of(&tap->to_guest), rate_of(&tap->from_guest)};
+}
+
 int networks_tap_request(struct networks *all, const struct db_network *row,
 			 const struct network_tap *tap, enum priv_verb verb,
 			 struct priv_request *ret, struct err *err)
@@ -29,13 +36,16 @@ int networks_tap_request(struct networks *all, const struct db_network *row,
 	req.u.tap = (struct priv_tap){
 		.desktop = tap->desktop,
 		.nic = tap->nic,
+		.pid = (int32_t)tap->pid,
+		.start_time = tap->start_time,
 		.network = (uint32_t)row->slot,
 		.address = htonl(tap->ip),
 		.any_address = row->kind == DB_NETWORK_BRIDGED,
 		.isolated = row->isolate_ports,
 		.mtu = (uint16_t)row->mtu,
 		.down = tap->down,
-		.rates = {rate_of(&tap->to_guest), rate_of(&tap->from_guest)},
+		.queues = (uint8_t)tap->queues,
+		.rates = rates_of(tap),
 	};
 	if (networks_parse_mac(tap->mac, req.u.tap.mac) < 0 || !netcfg_mac_is_valid(req.u.tap.mac))
 		return err_set_field(err, "mac", "'%.20s' is no MAC of a NIC", tap->mac);
@@ -50,6 +60,64 @@ int networks_tap_request(struct networks *all, const struct db_network *row,
 		nic_groups_tell(network, &tap->groups);
 	*ret = req;
 	return 0;
+}
+
+/* struct comparison - who hears of what differs */
+struct comparison {
+	void (*differ)(void *data, const char *text);
+	void *data;
+};
+
+static void differ(const struct comparison *to, const char *fmt, ...) printf_like(2, 3);
+
+static void differ(const struct comparison *to, const char *fmt, ...)
+{
+	char text[ERR_MSG_MAX];
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	to->differ(to->data, text);
+}
+
+/* Its end may not have been heard of yet. */
+static bool went_with_qemu(const struct network_tap *tap)
+{
+	uint64_t start_time;
+	return tap->pid != 0 && (proc_start_time((pid_t)tap->pid, &start_time, NULL) < 0 ||
+				 start_time != tap->start_time);
+}
+
+void tap_compare(const struct network *network, struct netcfg *netcfg,
+		 const struct network_tap *tap, void (*cb)(void *data, const char *text),
+		 void *data)
+{
+	const struct comparison to = {cb, data};
+	const struct db_network *row = &network->row;
+	const struct netcfg_rates rates = rates_of(tap);
+	struct netcfg_link link;
+	char bridge[16], name[24];
+	bool limited = true;
+	network_bridge_name(network, bridge);
+	snprintf(name, sizeof(name), "vdi%un%u", tap->desktop, tap->nic);
+	if (netcfg_link_get(netcfg, name, &link, NULL) < 0) {
+		if (!went_with_qemu(tap))
+			differ(&to, "tap %s is gone", name);
+		return;
+	}
+	if (strcmp(link.master_name, bridge) != 0)
+		differ(&to, "tap %s is no port of bridge %s", name, bridge);
+	if (link.up == tap->down)
+		differ(&to, "tap %s is %s", name, tap->down ? "up" : "down");
+	if (link.isolated != row->isolate_ports)
+		differ(&to, "tap %s is %sisolated from others", name, link.isolated ? "" : "not ");
+	if (row->mtu && link.mtu != row->mtu)
+		differ(&to, "tap %s has an MTU of %u, not %u", name, link.mtu,
+		       (unsigned int)row->mtu);
+	/* the kernel is asked only where there is something to be missed */
+	if ((rates.to_guest.bits_per_s || rates.from_guest.bits_per_s) &&
+	    netcfg_rates_has(netcfg, name, &rates, &limited, NULL) == 0 && !limited)
+		differ(&to, "tap %s is not as limited as it should be", name);
 }
 
 void networks_taps_source(struct networks *all,

@@ -11,7 +11,7 @@
 #include "netcfg/monitor.h"
 #include "vdi-hostd/network/private.h"
 
-#define ROUND_MS 60000 /* for what the kernel tells nobody, as a port's isolation */
+#define ROUND_MS 60000 /* for what was not heard, whatever that was */
 #define PAUSE_MS 150   /* several changes come together, and our own settle */
 
 struct watch {
@@ -95,39 +95,39 @@ static struct network *find_slot(struct networks *all, int64_t slot)
 }
 
 struct tap_search {
+	struct watch *watch;
+	struct network *network;
 	unsigned int desktop, nic;
-	bool found;
+	bool differs;
 };
 
-static void match_tap(void *out, const struct network_tap *tap)
+static void note_difference(void *data, const char *text)
 {
-	struct tap_search *search = out;
-	search->found =
-		search->found || (tap->desktop == search->desktop && tap->nic == search->nic);
+	*(bool *)data = true;
 }
 
 /* Most words of a tap are of no matter, and a look at a whole network is more than one at a link.
  */
-static bool looks_well(struct watch *watch, const struct network *network,
-		       const struct netcfg_event *event)
+static void match_tap(void *out, const struct network_tap *tap)
 {
-	struct netcfg_link link;
-	char bridge[16];
-	network_bridge_name(network, bridge);
-	return event->kind == NETCFG_EVENT_LINK && event->master && event->up && watch->netcfg &&
-	       netcfg_link_get(watch->netcfg, event->link, &link, NULL) == 0 &&
-	       strcmp(link.master_name, bridge) == 0 && link.isolated == network->row.isolate_ports;
+	struct tap_search *search = out;
+	struct netcfg *netcfg = search->watch->netcfg;
+	if (tap->desktop != search->desktop || tap->nic != search->nic)
+		return;
+	if (netcfg)
+		tap_compare(search->network, netcfg, tap, note_difference, &search->differs);
+	else
+		search->differs = true;
 }
 
-/* Taps come and go with desktops; one whose QEMU runs has to be there, and on its bridge. */
-static void see_tap(struct watch *watch, const struct netcfg_event *event, unsigned int desktop,
-		    unsigned int nic)
+/* Taps come and go with desktops; one whose QEMU runs has to be there, and as it should be. */
+static void see_tap(struct watch *watch, unsigned int desktop, unsigned int nic)
 {
 	struct networks *all = watch->all;
 	for (struct network *n = all->by_id; n && all->each_tap; n = n->by_id.next) {
-		struct tap_search search = {desktop, nic, false};
+		struct tap_search search = {watch, n, desktop, nic, false};
 		all->each_tap(all->each_tap_data, n->row.id, match_tap, &search);
-		if (search.found && !looks_well(watch, n, event))
+		if (search.differs)
 			suspect(watch, n);
 	}
 }
@@ -138,8 +138,10 @@ static void see_link(struct watch *watch, const struct netcfg_event *event)
 	struct network *network;
 	unsigned int slot, nic;
 	char end;
-	if (sscanf(event->link, "vdi%un%u%c", &slot, &nic, &end) == 2) {
-		see_tap(watch, event, slot, nic);
+	/* a tap, or what limits it */
+	if (sscanf(event->link, "vdi%un%u%c", &slot, &nic, &end) == 2 ||
+	    sscanf(event->link, "ifb-vdi%un%u%c", &slot, &nic, &end) == 2) {
+		see_tap(watch, slot, nic);
 		return;
 	}
 	if (sscanf(event->link, "vdibr%u%c", &slot, &end) == 1 ||
@@ -163,6 +165,7 @@ static void see_event(void *data, const struct netcfg_event *event)
 	case NETCFG_EVENT_LINK_GONE:
 	case NETCFG_EVENT_ADDRESS:
 	case NETCFG_EVENT_ADDRESS_GONE:
+	case NETCFG_EVENT_RATE:
 		see_link(watch, event);
 		return;
 	case NETCFG_EVENT_TABLE_GONE:

@@ -19,7 +19,7 @@ struct call {
 	struct priv_reply reply;
 	size_t n_fds, n_reply_fds;
 	int *fds; /* own duplicates while it waits to be sent */
-	int reply_fds[WIRE_FDS_MAX];
+	int reply_fds[PRIV_REPLY_FDS_MAX];
 };
 
 struct priv {
@@ -171,6 +171,7 @@ static void send_queued(struct priv *priv)
 static bool is_sound(const struct priv_reply *reply, size_t n_fds)
 {
 	return reply->n_fds == n_fds && n_fds <= PRIV_REPLY_FDS_MAX &&
+	       (reply->queues == 0 || n_fds == reply->queues || n_fds == 2ull * reply->queues) &&
 	       (unsigned int)reply->err.code <= ERR_INTERNAL &&
 	       memchr(reply->err.msg, '\0', sizeof(reply->err.msg)) &&
 	       memchr(reply->err.field, '\0', sizeof(reply->err.field));

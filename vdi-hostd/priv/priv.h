@@ -14,6 +14,7 @@
  * @uid, @gid:   the unprivileged half's
  * @uid_base:    first of the range of QEMU's own uids; the gid is the same number
  * @tool_uid:    qemu-img's
+ * @vhost:       may vhost-net be used?
  * @runtime_dir: where networks/<slot>/ (dnsmasq's files) stand
  */
 struct priv_config {
@@ -21,6 +22,7 @@ struct priv_config {
 	gid_t gid;
 	uid_t uid_base;
 	uid_t tool_uid;
+	bool vhost;
 	char runtime_dir[128];
 	char qemu_binary[128];
 	char qemu_img_binary[128];

@@ -32,11 +32,11 @@ enum priv_verb {
 	PRIV_BRIDGE_ENSURE, /* network: firewall of it, then bridge with its addresses, up; VXLAN or
 			       VLAN as a port of it */
 	PRIV_BRIDGE_DELETE, /* slot: bridge, VXLAN, VLAN and firewall gone; no uplink */
-	PRIV_TAP_CREATE,    /* tap -> its descriptor, guarded before it is there; an old one of that
-			       name is replaced */
-	PRIV_TAP_DELETE,    /* tap, and its guard; its network is not looked at; cut off when it is
-			       answered, gone when nobody has asked for anything for a while */
-	PRIV_DNSMASQ_SPAWN, /* network -> process; see below */
+	PRIV_TAP_CREATE, /* tap -> its descriptors, guarded before it is there; an old one of that
+			    name is replaced */
+	PRIV_TAP_DELETE, /* tap, and its guard; its network is not looked at; cut off when it is
+			    answered, gone when nobody has asked for anything for a while */
+	PRIV_DNSMASQ_SPAWN,  /* network -> process; see below */
 	PRIV_DNSMASQ_SIGNAL, /* process: SIGHUP, SIGTERM, SIGKILL */
 	PRIV_QEMU_SPAWN,     /* qemu, descriptors as it says -> process */
 	PRIV_QEMU_SIGNAL,    /* process: SIGTERM, SIGKILL */
@@ -44,7 +44,8 @@ enum priv_verb {
 	PRIV_CGROUP_DELETE,  /* slot: a desktop's cgroup gone; ERR_BUSY while QEMU is in it */
 	PRIV_IMG_SPAWN,      /* img, descriptors sources, target, stdout, stderr -> process */
 	PRIV_IMG_SIGNAL,     /* process (whatever its slot): SIGTERM, SIGKILL */
-	PRIV_TAP_ATTACH,     /* tap that is there: guarded, up and on its network's bridge */
+	PRIV_TAP_ATTACH,     /* tap of a QEMU that runs: guarded, up and on its network's bridge;
+				made again where somebody deleted it */
 	PRIV_NETWORK_LOOK,   /* network -> missing */
 	PRIV_TAP_LOOK,       /* tap -> missing */
 	PRIV_FORWARD_ENSURE, /* forward */
@@ -93,6 +94,7 @@ enum priv_network_kind {
  * @vlan:     of kind bridged: 1..4094, or 0: the uplink itself is the port
  * @vni:      0, or the VXLAN's, with @underlay, @vxlan_port (0: 4789) and at least one peer; not
  *            for kind bridged
+ * @openings: what guests may reach on the host besides DHCP and DNS; none for kind bridged
  */
 struct priv_network {
 	uint32_t slot;
@@ -100,12 +102,13 @@ struct priv_network {
 	uint8_t prefix;
 	uint32_t address;
 	uint8_t no_dns;
-	uint8_t n_peers;
+	uint8_t n_peers, n_openings;
 	uint16_t mtu, vlan, vxlan_port;
 	uint32_t vni, underlay;
 	uint8_t address6[16];
 	uint32_t peers[PRIV_PEERS_MAX];
 	char uplink[NETCFG_NAME_MAX + 1];
+	struct netcfg_opening openings[NETCFG_FIREWALL_OPENINGS_MAX];
 };
 
 /* what is not as wished, by PRIV_*_LOOK */
@@ -122,8 +125,11 @@ enum {
  * @any_address: bool: others than we give addresses out: MACs are guarded only
  * @isolated: bool: nothing passes to other isolated ports of the bridge
  * @down: bool: the cable is out
+ * @queues: of PRIV_TAP_CREATE only; 0: as 1. One is made where the kernel has no more
  * @groups: firewall groups by id, which PRIV_GROUP_ENSURE made
  * @rates: how fast it may be
+ * @pid, @start_time: TAP_ATTACH: the desktop's QEMU, which has the tap's descriptors; zeros: a tap
+ *                    that is not there is ERR_NOT_FOUND
  */
 struct priv_tap {
 	uint32_t desktop;
@@ -133,9 +139,11 @@ struct priv_tap {
 	uint8_t address6[16];
 	uint8_t mac[6];
 	uint16_t mtu;
-	uint8_t any_address, isolated, down, n_groups;
+	uint8_t any_address, isolated, down, queues, n_groups;
 	uint32_t groups[NETCFG_NIC_GROUPS_MAX];
 	struct netcfg_rates rates;
+	int32_t pid;
+	uint64_t start_time;
 };
 
 /** struct priv_uplink - @timeout_s: 0: it is confirmed already; RELEASE does not look at it */
@@ -226,8 +234,10 @@ enum {
 /**
  * struct priv_reply - @err.code is 0 on success
  *
- * Descriptors: TAP_CREATE the tap; *_SPAWN a pidfd; WATCH the pipe's end. A *_SPAWN is answered
- * when the program really runs; one that is missing or may not be executed is ERR_UNAVAILABLE.
+ * Descriptors: TAP_CREATE those of @queues queues of the tap, then as many of vhost-net where the
+ * host has it; *_SPAWN a pidfd; WATCH the pipe's end. A *_SPAWN is answered when the program really
+ * runs; one that is missing or may not be executed is ERR_UNAVAILABLE.
+ * @vhost_sys: why there are none of vhost-net though the host has it: an errno, or 0
  * @wait_status as waitpid(2) gives it, -1 if unknown (not a child of this half, or asked for
  * before).
  */
@@ -238,6 +248,8 @@ struct priv_reply {
 	uint64_t start_time;
 	int32_t wait_status;
 	uint32_t missing; /* PRIV_MISSING_* */
+	uint32_t queues;
+	int32_t vhost_sys;
 	struct netcfg_counters traffic;
 	struct netcfg_nic_drops drops;
 	uint32_t n_fds;

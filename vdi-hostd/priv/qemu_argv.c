@@ -128,11 +128,15 @@ static int check_nic(const struct qemu_nic *nic, bool *used, size_t n_fds, struc
 		return err_set_field(err, "mac", "a NIC's address must be a unicast one");
 	if (in_range(nic->link_up, 0, 1, "link_up", err) < 0 ||
 	    in_range(nic->number, 0, QEMU_NICS_MAX - 1, "number", err) < 0 ||
+	    in_range(nic->queues, 0, QEMU_QUEUES_MAX, "queues", err) < 0 ||
+	    in_range(nic->vhost, 0, nic->queues > 0, "vhost", err) < 0 ||
 	    (nic->mtu && in_range(nic->mtu, PRIV_MTU_MIN, PRIV_MTU_MAX, "mtu", err) < 0))
 		return -1;
-	if (nic->tap_fd == QEMU_NIC_USER)
-		return 0;
-	return use_fd(used, n_fds, nic->tap_fd, "tap_fd", err);
+	for (size_t i = 0; i < nic->queues; i++)
+		if (use_fd(used, n_fds, nic->tap_fd[i], "tap_fd", err) < 0 ||
+		    (nic->vhost && use_fd(used, n_fds, nic->vhost_fd[i], "vhost_fd", err) < 0))
+			return -1;
+	return 0;
 }
 
 int qemu_spec_check(const struct qemu_spec *spec, size_t n_fds, struct err *err)
@@ -388,23 +392,54 @@ static void push_root_port(struct argv *argv, const char *name, unsigned int num
 		  name, number, chassis, slot + number);
 }
 
+/* struct fd_list - "3:4:5" */
+struct fd_list {
+	char text[QEMU_QUEUES_MAX * 12];
+};
+
+static struct fd_list list_fds(const uint8_t *index, size_t n, const int *fds)
+{
+	struct fd_list ret = {""};
+	size_t len = 0;
+
+	for (size_t i = 0; i < n; i++)
+		len += (size_t)snprintf(ret.text + len, sizeof(ret.text) - len, "%s%d",
+					i ? ":" : "", fds[index[i]]);
+	return ret;
+}
+
+static void push_netdev(const struct qemu_nic *nic, const int *fds, struct argv *argv)
+{
+	const struct fd_list taps = list_fds(nic->tap_fd, nic->queues, fds);
+	const struct fd_list vhosts = list_fds(nic->vhost_fd, nic->queues, fds);
+
+	argv_push(argv, "-netdev");
+	if (nic->queues == 0)
+		argv_push(argv, "user,id=net%u,restrict=off", nic->number);
+	else if (nic->vhost)
+		argv_push(argv, "tap,id=net%u,fds=%s,vhost=on,vhostfds=%s", nic->number, taps.text,
+			  vhosts.text);
+	else
+		argv_push(argv, "tap,id=net%u,fds=%s,vhost=off", nic->number, taps.text);
+}
+
 static void push_nic(const struct qemu_nic *nic, const int *fds, struct argv *argv)
 {
 	const uint8_t *m = nic->mac;
-	char mtu[32] = "";
+	char mtu[32] = "", queues[32] = "";
 
-	argv_push(argv, "-netdev");
-	if (nic->tap_fd == QEMU_NIC_USER)
-		argv_push(argv, "user,id=net%u,restrict=off", nic->number);
-	else
-		argv_push(argv, "tap,id=net%u,fd=%d,vhost=off", nic->number, fds[nic->tap_fd]);
+	push_netdev(nic, fds, argv);
 	if (nic->mtu)
 		snprintf(mtu, sizeof(mtu), ",host_mtu=%u", nic->mtu);
+	if (nic->queues > 1)
+		snprintf(queues, sizeof(queues), ",mq=on,vectors=%u",
+			 QEMU_NIC_VECTORS(nic->queues));
 	argv_push(argv, "-device");
 	argv_push(argv,
 		  "virtio-net-pci,id=nic%u,netdev=net%u,mac=%02x:%02x:%02x:%02x:%02x:%02x,"
-		  "romfile=,bus=nicbus%u%s",
-		  nic->number, nic->number, m[0], m[1], m[2], m[3], m[4], m[5], nic->number, mtu);
+		  "romfile=,bus=nicbus%u%s%s",
+		  nic->number, nic->number, m[0], m[1], m[2], m[3], m[4], m[5], nic->number, mtu,
+		  queues);
 }
 
 static void push_nics(const struct qemu_spec *spec, const int *fds, struct argv *argv)

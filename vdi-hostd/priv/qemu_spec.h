@@ -10,17 +10,22 @@
 
 #include "base/err.h"
 
-#define QEMU_DISKS_MAX 4
-#define QEMU_CHAIN_MAX 16 /* files in one backing chain */
-#define QEMU_NICS_MAX  8
-#define QEMU_NODE_MAX  26 /* QEMU takes 31, and "-file" is appended */
-#define QEMU_FDS_MAX   96
-#define QEMU_NIC_USER  0xff /* in place of a tap: QEMU's user-mode network */
-#define QEMU_NO_MEDIUM 0xff /* in place of a descriptor: an empty CD drive */
+#define QEMU_DISKS_MAX  4
+#define QEMU_CHAIN_MAX  16 /* files in one backing chain */
+#define QEMU_NICS_MAX   8
+#define QEMU_QUEUES_MAX 8    /* of a NIC */
+#define QEMU_NODE_MAX   26   /* QEMU takes 31, and "-file" is appended */
+#define QEMU_NO_MEDIUM  0xff /* in place of a descriptor: an empty CD drive */
+/* sockets and logs, disks, disc, two a queue */
+#define QEMU_FDS_MAX (4 + QEMU_DISKS_MAX * QEMU_CHAIN_MAX + 1 + QEMU_NICS_MAX * 2 * QEMU_QUEUES_MAX)
+_Static_assert(QEMU_FDS_MAX <= QEMU_NO_MEDIUM, "an index of a descriptor is a byte");
 
 enum qemu_accel { QEMU_ACCEL_TCG = 1, QEMU_ACCEL_KVM };
 enum qemu_display { QEMU_DISPLAY_QXL = 1, QEMU_DISPLAY_VIRTIO_VGA, QEMU_DISPLAY_STD };
 enum qemu_file_format { QEMU_FILE_QCOW2 = 1, QEMU_FILE_RAW };
+
+/* interrupts of a NIC of several queues: one each way, one for changes, one for commands */
+#define QEMU_NIC_VECTORS(queues) (2u * (queues) + 2)
 
 /**
  * struct qemu_disk - a virtio disk: its chain from the top (written to) down to the base
@@ -42,7 +47,9 @@ struct qemu_disk {
 
 /**
  * struct qemu_nic - a virtio NIC
- * @tap_fd: index in the descriptor list, or QEMU_NIC_USER (kind `user`)
+ * @queues: of its tap; 0: QEMU's user-mode network instead (kind `user`)
+ * @vhost:  bool: the kernel moves its packets
+ * @tap_fd, @vhost_fd: for each queue the index in the descriptor list
  * @number: its place on the guest's bus, 0..QEMU_NICS_MAX - 1; kept while others come and go
  * @mtu: what the guest is told, or 0
  * @link_up: the command line cannot say it: 0 asks the caller for set_link before the guest runs
@@ -53,7 +60,8 @@ struct qemu_nic {
 	uint8_t number;
 	uint8_t mac[6];
 	uint16_t mtu;
-	uint8_t tap_fd;
+	uint8_t queues, vhost;
+	uint8_t tap_fd[QEMU_QUEUES_MAX], vhost_fd[QEMU_QUEUES_MAX];
 	uint8_t link_up;
 };
 

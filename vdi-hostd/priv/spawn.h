@@ -13,7 +13,7 @@
 
 #include "base/err.h"
 
-#define SPAWN_FDS_MAX    128
+#define SPAWN_FDS_MAX    208
 #define SPAWN_LIMITS_MAX 8
 
 struct spawn_limit {

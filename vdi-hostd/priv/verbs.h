@@ -11,7 +11,7 @@
 #include "vdi-hostd/priv/children.h"
 #include "vdi-hostd/priv/priv.h"
 
-#define PRIV_REPLY_FDS_MAX 1
+#define PRIV_REPLY_FDS_MAX (2 * QEMU_QUEUES_MAX)
 #define GUARDS_MAX         8
 
 /** struct guard - a process that puts an uplink back unless it is told to go; @slot: 0: none */
@@ -84,6 +84,11 @@ int verb_qemu_spawn(struct verbs *verbs, const struct priv_request *req, const i
 int verb_img_check(const struct priv_request *req, const int *fds, size_t n_fds, struct err *err);
 int verb_img_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		   struct priv_reply *reply, int *reply_fds, struct err *err);
+/** verb_process_open() - a pidfd of a process that runs under @uid; errors: as proc_open(),
+ * ERR_DENIED
+ */
+int verb_process_open(pid_t pid, uint64_t start_time, uid_t uid, int *ret_pidfd,
+		      struct err *err) warn_unused;
 int verb_signal_check(const struct priv_request *req, const int *fds, size_t n_fds,
 		      struct err *err);
 int verb_signal(struct verbs *verbs, const struct priv_request *req, const int *fds,

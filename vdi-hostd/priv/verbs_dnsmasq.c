@@ -10,6 +10,14 @@
 #define LEASE_TIME "12h"
 #define RA_SECONDS 600 /* between two; the router's word holds thrice as long */
 
+/*
+ * dnsmasq's own bounds are for a household: 1000 leases, and 150 questions that wait for an answer
+ * from elsewhere. Leases are for those alone that the hosts file names; a NIC has no more than 2000
+ * questions wait (ten seconds each), for the firewall lets no more in.
+ */
+#define LEASES_MAX    65536
+#define QUESTIONS_MAX 16384
+
 static void address_text(uint32_t host_order, char ret[INET_ADDRSTRLEN])
 {
 	const struct in_addr address = {htonl(host_order)};
@@ -23,6 +31,7 @@ static void push_names(const struct priv_network *network, const char *own, stru
 		argv_push(argv, "--dhcp-option=option:dns-server");
 		return;
 	}
+	argv_push(argv, "--dns-forward-max=%d", QUESTIONS_MAX);
 	argv_push(argv, "--domain-needed");
 	argv_push(argv, "--bogus-priv");
 	/* no way out: no names are asked for elsewhere */
@@ -77,6 +86,9 @@ static void dnsmasq_argv(const struct verbs *verbs, const struct priv_network *n
 	argv_push(argv, "--except-interface=lo");
 	argv_push(argv, "--dhcp-range=%s,static,%s," LEASE_TIME, range, netmask);
 	argv_push(argv, "--dhcp-hostsfile=%s/networks/%u/hosts", dir, slot);
+	argv_push(argv, "--dhcp-lease-max=%d", LEASES_MAX);
+	/* a guest is its MAC, which it cannot forge, and not what it says that it is called */
+	argv_push(argv, "--dhcp-ignore-clid");
 	argv_push(argv, "--addn-hosts=%s/networks/%u/names", dir, slot);
 	argv_push(argv, "--dhcp-leasefile=%s/networks/%u/leases", dir, slot);
 	/* where other hosts' servers are on the network, strangers are theirs, not to be refused */

@@ -148,6 +148,7 @@ static void see_event(void *data, const struct netcfg_event *event)
 	case NETCFG_EVENT_LINK_GONE:
 	case NETCFG_EVENT_ADDRESS:
 	case NETCFG_EVENT_ADDRESS_GONE:
+	case NETCFG_EVENT_RATE:
 		return; /* the other half sees these itself */
 	}
 }

@@ -56,6 +56,23 @@ static bool is_unicast(uint32_t address)
 	return first != 0 && first != 127 && first < 224;
 }
 
+static int check_openings(const struct priv_network *network, struct err *err)
+{
+	if (network->n_openings > NETCFG_FIREWALL_OPENINGS_MAX)
+		return err_set_field(err, "n_openings", "%u openings are over %d",
+				     network->n_openings, NETCFG_FIREWALL_OPENINGS_MAX);
+	for (size_t i = 0; i < network->n_openings; i++) {
+		const struct netcfg_opening *opening = &network->openings[i];
+		if (opening->protocol != NETCFG_TCP && opening->protocol != NETCFG_UDP)
+			return err_set_field(err, "openings", "protocol %d has no ports",
+					     (int)opening->protocol);
+		if (opening->port_first == 0 || opening->port_last < opening->port_first)
+			return err_set_field(err, "openings", "ports %u to %u are no range",
+					     opening->port_first, opening->port_last);
+	}
+	return 0;
+}
+
 static int check_range(const struct priv_network *network, struct err *err)
 {
 	if (network->prefix < 8 || network->prefix > 30)
@@ -70,13 +87,15 @@ static int check_range(const struct priv_network *network, struct err *err)
 		return err_set_field(err, "uplink", "only kind bridged has an uplink");
 	if (network->address6[0] == 0xff)
 		return err_set_field(err, "address6", "a bridge's address must be a unicast one");
-	return 0;
+	return check_openings(network, err);
 }
 
 static int check_bridged(const struct priv_network *network, struct err *err)
 {
 	if (network->address || network->prefix || network_has_address6(network->address6))
 		return err_set_field(err, "address", "a bridged network has no range of its own");
+	if (network->n_openings)
+		return err_set_field(err, "openings", "a bridged network guards nothing");
 	if (network->vlan > 4094)
 		return err_set_field(err, "vlan", "VLAN %u is not in 1 to 4094", network->vlan);
 	return network_check_uplink(network->uplink, err);
@@ -155,6 +174,17 @@ static unsigned int own_addresses(const struct priv_network *network, struct net
 	return n;
 }
 
+static struct netcfg_firewall firewall_of(const struct priv_network *network,
+					  const struct link_name *bridge)
+{
+	struct netcfg_firewall ret = {.bridge = bridge->text,
+				      .kind = firewall_kind(network),
+				      .n_openings = network->n_openings};
+	ret.n_addresses = own_addresses(network, ret.addresses);
+	memcpy(ret.openings, network->openings, sizeof(ret.openings));
+	return ret;
+}
+
 static int ensure_vxlan(struct verbs *verbs, const struct priv_network *network, const char *bridge,
 			struct err *err)
 {
@@ -202,9 +232,8 @@ int verb_bridge_ensure(struct verbs *verbs, const struct priv_request *req, cons
 	const struct priv_network *network = &req->u.network;
 	const struct link_name name = bridge_name(network->slot);
 	struct netcfg_bridge bridge = {.mtu = network->mtu};
-	struct netcfg_firewall firewall = {.bridge = name.text, .kind = firewall_kind(network)};
+	const struct netcfg_firewall firewall = firewall_of(network, &name);
 
-	firewall.n_addresses = own_addresses(network, firewall.addresses);
 	bridge.n_addresses = own_addresses(network, bridge.addresses);
 	if (network_need_netcfg(verbs, err) < 0)
 		return -1;
@@ -239,11 +268,12 @@ int verb_network_look(struct verbs *verbs, const struct priv_request *req, const
 		      struct priv_reply *reply, int *reply_fds, struct err *err)
 {
 	const struct link_name name = bridge_name(req->u.network.slot);
-	bool there;
+	const struct netcfg_firewall firewall = firewall_of(&req->u.network, &name);
+	bool so;
 
 	if (network_need_netcfg(verbs, err) < 0 ||
-	    netcfg_firewall_has(verbs->netcfg, name.text, &there, err) < 0)
+	    netcfg_firewall_has(verbs->netcfg, &firewall, &so, err) < 0)
 		return -1;
-	reply->missing = there ? 0 : PRIV_MISSING_FIREWALL;
+	reply->missing = so ? 0 : PRIV_MISSING_FIREWALL;
 	return 0;
 }

@@ -16,8 +16,15 @@
 #include "base/proc.h"
 #include "vdi-hostd/priv/landlock.h"
 #include "vdi-hostd/priv/spawn.h"
+#include "vdi-hostd/priv/wire.h"
 
 #define FIRST_FD 3
+/* among the kernel's miscellaneous devices: linux Documentation/admin-guide/devices.txt */
+#define MISC_MAJOR      10
+#define TUN_MINOR       200
+#define VHOST_NET_MINOR 238
+_Static_assert(FIRST_FD + QEMU_FDS_MAX <= SPAWN_FDS_MAX, "QEMU has more than can be passed on");
+_Static_assert(QEMU_FDS_MAX <= WIRE_FDS_MAX, "QEMU has more than one message carries");
 
 void verb_reply_spawned(struct verbs *verbs, int pid, uint64_t start_time, int pidfd,
 			struct priv_reply *reply, int *reply_fds)
@@ -54,12 +61,22 @@ static int check_file(int fd, unsigned int modes, bool or_pipe, const char *fiel
 	return 0;
 }
 
-static int check_tap(int fd, struct err *err)
+static int check_device(int fd, unsigned int minor, const char *field, struct err *err)
 {
 	struct stat st;
-	if (fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(10, 200))
+	if (fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(MISC_MAJOR, minor))
 		return 0;
-	return err_set_field(err, "tap_fd", "tap_fd is no tap");
+	return err_set_field(err, field, "%s is no such device", field);
+}
+
+static int check_queues(const struct qemu_nic *nic, const int *fds, struct err *err)
+{
+	for (size_t i = 0; i < nic->queues; i++)
+		if (check_device(fds[nic->tap_fd[i]], TUN_MINOR, "tap_fd", err) < 0 ||
+		    (nic->vhost &&
+		     check_device(fds[nic->vhost_fd[i]], VHOST_NET_MINOR, "vhost_fd", err) < 0))
+			return -1;
+	return 0;
 }
 
 /* ---- QEMU ---- */
@@ -82,8 +99,7 @@ int verb_qemu_check(const struct priv_request *req, const int *fds, size_t n_fds
 				       false, "disk", err) < 0)
 				return -1;
 	for (size_t i = 0; i < spec->n_nics; i++)
-		if (spec->nics[i].tap_fd != QEMU_NIC_USER &&
-		    check_tap(fds[spec->nics[i].tap_fd], err) < 0)
+		if (check_queues(&spec->nics[i], fds, err) < 0)
 			return -1;
 	return 0;
 }
@@ -350,27 +366,38 @@ static uid_t expected_uid(const struct verbs *verbs, const struct priv_request *
 	return verbs->config.uid;
 }
 
+int verb_process_open(pid_t pid, uint64_t start_time, uid_t uid, int *ret_pidfd, struct err *err)
+{
+	_cleanup_close_ int pidfd = -1;
+	uid_t found;
+
+	if (proc_open(pid, start_time, &pidfd, err) < 0)
+		return -1;
+	/* should the pid change hands right here, the pidfd is still that of the first */
+	if (read_uid(pid, &found) < 0 || found != uid)
+		return err_set(err, ERR_DENIED,
+			       "process %d is not the one that was asked for: it runs under "
+			       "another uid",
+			       (int)pid);
+	*ret_pidfd = TAKE_FD(pidfd);
+	return 0;
+}
+
 int verb_signal(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		struct priv_reply *reply, int *reply_fds, struct err *err)
 {
 	const struct priv_process *process = &req->u.process;
 	struct err why;
 	_cleanup_close_ int pidfd = -1;
-	uid_t uid;
 
 	/* nothing is remembered: the daemon may have been started again since */
-	if (proc_open(process->pid, process->start_time, &pidfd, &why) < 0) {
+	if (verb_process_open(process->pid, process->start_time, expected_uid(verbs, req), &pidfd,
+			      &why) < 0) {
 		if (why.code == ERR_NOT_FOUND)
 			return 0;
 		*err = why;
 		return -1;
 	}
-	/* should the pid change hands right here, the signal still goes to the pidfd's process */
-	if (read_uid(process->pid, &uid) < 0 || uid != expected_uid(verbs, req))
-		return err_set(err, ERR_DENIED,
-			       "process %d is not the one to signal: it runs "
-			       "under another uid",
-			       process->pid);
 	return proc_signal(pidfd, process->sig, err);
 }
 

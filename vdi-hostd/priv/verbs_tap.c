@@ -6,8 +6,12 @@
 #include "base/mem.h"
 #include "netcfg/link.h"
 #include "netcfg/nic.h"
+#include "netcfg/rate.h"
 #include "netcfg/tap.h"
 #include "vdi-hostd/priv/network_names.h"
+#include "vdi-hostd/priv/tap_file.h"
+
+_Static_assert(QEMU_QUEUES_MAX <= NETCFG_TAP_QUEUES_MAX, "a NIC has more queues than a tap");
 
 static bool is_guarded(const struct priv_tap *tap)
 {
@@ -43,9 +47,15 @@ int verb_tap_check(const struct priv_request *req, const int *fds, size_t n_fds,
 		return -1;
 	if (is_guarded(tap) && !netcfg_mac_is_valid(tap->mac))
 		return err_set_field(err, "mac", "a NIC's MAC must be a unicast one");
+	if (tap->pid != 0 && (tap->pid < 2 || tap->start_time == 0))
+		return err_set_field(err, "pid", "pid %d with start time %llu names no process",
+				     tap->pid, (unsigned long long)tap->start_time);
 	if (tap->mtu && (tap->mtu < PRIV_MTU_MIN || tap->mtu > PRIV_MTU_MAX))
 		return err_set_field(err, "mtu", "MTU %u is not in %d to %d", tap->mtu,
 				     PRIV_MTU_MIN, PRIV_MTU_MAX);
+	if (tap->queues > QEMU_QUEUES_MAX)
+		return err_set_field(err, "queues", "%u queues are over %d", tap->queues,
+				     QEMU_QUEUES_MAX);
 	if (tap->n_groups > NETCFG_NIC_GROUPS_MAX)
 		return err_set_field(err, "n_groups", "%u groups are over %d", tap->n_groups,
 				     NETCFG_NIC_GROUPS_MAX);
@@ -110,23 +120,80 @@ int verb_tap_look(struct verbs *verbs, const struct priv_request *req, const int
 	return 0;
 }
 
+static bool has(const struct verbs *verbs, uint32_t feature)
+{
+	return verbs->kernel_features & feature;
+}
+
+/* It makes a NIC faster, and is no reason for having none. */
+static void add_vhost(const struct verbs *verbs, struct priv_reply *reply, int *reply_fds)
+{
+	struct err why;
+
+	if (!verbs->config.vhost || !has(verbs, PRIV_HAS_VHOST_NET))
+		return;
+	if (netcfg_vhost_open(reply->queues, reply_fds + reply->queues, &why) < 0)
+		reply->vhost_sys = why.sys;
+	else
+		reply->n_fds += reply->queues;
+}
+
+static void close_all(const int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		close(fds[i]);
+}
+
 int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err)
 {
 	const struct priv_tap *tap = &req->u.tap;
 	const struct link_name name = tap_name(tap->desktop, tap->nic);
 	const struct link_name bridge = bridge_name(tap->network);
-	const struct netcfg_tap wish = tap_of(tap, bridge.text);
+	struct netcfg_tap wish = tap_of(tap, bridge.text);
 	const char *const names[] = {name.text};
 
+	wish.queues = tap->queues > 1 && has(verbs, PRIV_HAS_MULTI_QUEUE) ? tap->queues : 1;
 	if (network_need_netcfg(verbs, err) < 0 || guard(verbs, tap, name.text, err) < 0)
 		return -1;
-	if (netcfg_tap_create(verbs->netcfg, name.text, &wish, reply_fds, err) < 0) {
+	bool made = netcfg_tap_create(verbs->netcfg, name.text, &wish, reply_fds, err) == 0;
+	if (!made || tap_files_mark(reply_fds, wish.queues, tap->nic, err) < 0) {
+		if (made) {
+			(void)!netcfg_tap_discard(verbs->netcfg, name.text, NULL);
+			close_all(reply_fds, wish.queues);
+		}
 		(void)!netcfg_nics_delete(verbs->netcfg, names, 1, NULL);
 		return -1;
 	}
-	reply->n_fds = 1;
+	reply->n_fds = reply->queues = wish.queues;
+	add_vhost(verbs, reply, reply_fds);
 	return 0;
+}
+
+/*
+ * Somebody deleted the tap. QEMU still has its files, which are good for another one: so its guest
+ * never misses it.
+ */
+static int renew(struct verbs *verbs, const struct priv_tap *tap, const char *name,
+		 struct netcfg_tap *wish, struct err *err)
+{
+	const uid_t uid = verbs->config.uid_base + tap->desktop;
+	_cleanup_close_ int pidfd = -1;
+	int files[QEMU_QUEUES_MAX];
+	size_t n = 0;
+
+	if (tap->pid == 0)
+		return err_set(err, ERR_NOT_FOUND, "there is no tap %s", name);
+	if (verb_process_open(tap->pid, tap->start_time, uid, &pidfd, err) < 0)
+		return -1;
+	if (tap_files_take(pidfd, tap->pid, uid, tap->nic, files, ARRAY_LEN(files), &n, err) < 0)
+		return err_prefix(err, "tap %s was deleted", name);
+	wish->queues = (unsigned int)n;
+	int done = guard(verbs, tap, name, err);
+	if (done == 0)
+		done = netcfg_tap_renew(verbs->netcfg, name, wish, files, err);
+	close_all(files, n);
+	return done;
 }
 
 int verb_tap_attach(struct verbs *verbs, const struct priv_request *req, const int *fds,
@@ -135,14 +202,14 @@ int verb_tap_attach(struct verbs *verbs, const struct priv_request *req, const i
 	const struct priv_tap *tap = &req->u.tap;
 	const struct link_name name = tap_name(tap->desktop, tap->nic);
 	const struct link_name bridge = bridge_name(tap->network);
-	const struct netcfg_tap wish = tap_of(tap, bridge.text);
+	struct netcfg_tap wish = tap_of(tap, bridge.text);
 	bool there;
 
 	if (network_need_netcfg(verbs, err) < 0 ||
 	    netcfg_link_exists(verbs->netcfg, name.text, &there, err) < 0)
 		return -1;
 	if (!there)
-		return err_set(err, ERR_NOT_FOUND, "there is no tap %s", name.text);
+		return renew(verbs, tap, name.text, &wish, err);
 	if (guard(verbs, tap, name.text, err) < 0)
 		return -1;
 	return netcfg_tap_attach(verbs->netcfg, name.text, &wish, err);

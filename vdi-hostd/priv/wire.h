@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#define WIRE_FDS_MAX 128
+#define WIRE_FDS_MAX 208 /* the kernel takes 253 */
 
 /**
  * wire_send() - one message, whole

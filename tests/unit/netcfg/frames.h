@@ -159,6 +159,24 @@ static inline struct frame frame_udp(const uint8_t *to, const uint8_t *from, con
 	return frame_packet(to, from, source, target, IPPROTO_UDP, &udp);
 }
 
+/* A client's packet to DHCP servers; @asks_for: the MAC that is to get the address */
+static inline struct frame frame_dhcp(const uint8_t *from, const char *source, const char *target,
+				      const char *relay, const uint8_t *asks_for)
+{
+	struct frame udp = {.n = 0};
+	frame_u16(&udp, 68);
+	frame_u16(&udp, 67);
+	frame_u16(&udp, 8 + 44);
+	frame_u16(&udp, 0);
+	frame_put(&udp, "\1\1\6\0id..", 8);
+	frame_put(&udp, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16);
+	frame_ip(&udp, relay);
+	frame_put(&udp, asks_for, 6);
+	frame_put(&udp, "\0\0\0\0\0\0\0\0\0\0", 10);
+	return frame_packet(mac_all, from, source, target, IPPROTO_UDP, &udp);
+}
+
+#define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_ACK 0x10
 

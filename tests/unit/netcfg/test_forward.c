@@ -3,6 +3,7 @@
 
 #include "netcfg/bridge.h"
 #include "netcfg/firewall.h"
+#include "netcfg/nic.h"
 #include "netcfg/port.h"
 #include "tests/unit/netcfg/guests.h"
 
@@ -163,12 +164,21 @@ static void test_bridged(void **state)
 	bool has = false;
 	rules.n_addresses = 0;
 	assert_ok(netcfg_firewall_ensure(world.netcfg, &rules, &err));
-	assert_ok(netcfg_firewall_has(world.netcfg, "vdibr1", &has, &err));
+	assert_ok(netcfg_firewall_has(world.netcfg, &rules, &has, &err));
 	assert_true(has);
 	assert_true(guest_reaches(&world.one, BRIDGE4, 22));
 	assert_true(guest_reaches(&world.outside, ONE4, 80));
 	assert_true(guest_reaches(&world.one, OUTSIDE4, 80));
 	world_done(&world);
+}
+
+/* Does what one end of a connection says arrive at the other? */
+static bool says(int from, int to)
+{
+	struct pollfd ready = {.fd = to, .events = POLLIN};
+	char word[8];
+	return send(from, "word", 4, MSG_NOSIGNAL) == 4 && poll(&ready, 1, GUEST_WAIT_MS) == 1 &&
+	       recv(to, word, sizeof(word), 0) == 4;
 }
 
 static void test_openings(void **state)
@@ -181,9 +191,21 @@ static void test_openings(void **state)
 	assert_ok(netcfg_firewall_ensure(world.netcfg, &rules, &err));
 	assert_true(guest_reaches(&world.one, BRIDGE4, 22));
 	assert_true(guest_reaches(&world.one, BRIDGE6, 22));
+	assert_false(guest_reaches(&world.one, BRIDGE4, 23));
+	/* closed, also for what went through it; what the host asks for goes on */
+	char peer[INET6_ADDRSTRLEN];
+	guest_accepts(world.ssh, peer);
+	guest_accepts(world.ssh, peer);
+	_cleanup_close_ int open = guest_connects(&world.one, BRIDGE4, 22);
+	_cleanup_close_ int served = accept(world.ssh, NULL, NULL);
+	_cleanup_close_ int asks = guest_connects(NULL, ONE4, 80);
+	_cleanup_close_ int answers = accept(world.web, NULL, NULL);
+	assert_true(says(open, served));
 	rules.n_openings = 0;
 	assert_ok(netcfg_firewall_ensure(world.netcfg, &rules, &err));
 	assert_false(guest_reaches(&world.one, BRIDGE4, 22));
+	assert_false(says(open, served));
+	assert_true(says(answers, asks));
 	rules.n_openings = 1;
 	rules.openings[0].protocol = NETCFG_ICMP;
 	assert_err(netcfg_firewall_ensure(world.netcfg, &rules, &err), ERR_INVALID);
@@ -361,13 +383,134 @@ static void test_beside_docker(void **state)
 	assert_false(guest_reaches(&world.outside, ONE4, 80));
 	assert_false(guest_reaches(&world.one, BRIDGE4, 22));
 	/* and is not touched when the others' are made anew */
-	_cleanup_free_ char *before = netns_output("nft list table inet vdi-hostd");
+	_cleanup_free_ char *before = netns_output("nft -s list table inet vdi-hostd");
 	netns_run("nft flush table ip filter; nft delete table ip filter");
 	netns_run(docker);
 	netns_run("nft delete table ip filter");
-	_cleanup_free_ char *after = netns_output("nft list table inet vdi-hostd");
+	_cleanup_free_ char *after = netns_output("nft -s list table inet vdi-hostd");
 	assert_string_equal(before, after);
 	assert_true(guest_reaches(&world.one, OUTSIDE4, 80));
+	world_done(&world);
+}
+
+/* ---- one that means harm ---- */
+
+/* The host counts by MACs, and knows by the NICs whose they are. */
+static uint64_t dropped(struct world *world, const char *tap, enum netcfg_drop why)
+{
+	struct err err;
+	struct netcfg_nic_drops drops;
+	assert_ok(netcfg_nic_drops(world->netcfg, tap, &drops, &err));
+	return drops.packets[why];
+}
+
+static void nics_make(struct world *world)
+{
+	struct err err;
+	struct netcfg_nic nics[] = {{.tap = "vdi1n0", .any_address = true},
+				    {.tap = "vdi2n0", .any_address = true}};
+	for (size_t i = 0; i < 2; i++)
+		memcpy(nics[i].mac, (uint8_t[]){0x52, 0x54, 0, 0, 0, (uint8_t)(0xa + i)}, 6);
+	assert_ok(netcfg_nics_ensure(world->netcfg, nics, 2, &err));
+}
+
+/* A datagram to each of these ports: a connection each to whoever counts them. */
+static void flood(const struct guest *guest, const char *address, unsigned int first,
+		  unsigned int n)
+{
+	_cleanup_close_ int fd = guest_socket(guest, AF_INET, SOCK_DGRAM);
+	for (unsigned int i = 0; i < n; i++) {
+		struct sockaddr_storage there;
+		const socklen_t size = endpoint_of(address, first + i, &there);
+		/* what an answer said of an earlier one is told here */
+		if (sendto(fd, "x", 1, 0, (struct sockaddr *)&there, size) < 0)
+			errno = 0;
+	}
+}
+
+static unsigned int connections(void)
+{
+	_cleanup_free_ char *text = netns_output("cat /proc/sys/net/netfilter/nf_conntrack_count");
+	return (unsigned int)atoi(text);
+}
+
+static void test_flood_of_connections(void **state)
+{
+	struct world world = world_new(*state, NETCFG_FIREWALL_NAT);
+	nics_make(&world);
+	int open = guest_connects(&world.one, OUTSIDE4, 80);
+	assert_true(open >= 0);
+	flood(&world.one, OUTSIDE4, 1, 5000);
+	assert_in_range(dropped(&world, "vdi1n0", NETCFG_DROP_FLOOD_HOST), 1, 3000);
+	/* the others' go on and begin, and its own */
+	assert_int_equal(write(open, "more", 4), 4);
+	for (int i = 0; i < 5; i++)
+		assert_true(guest_reaches(&world.two, OUTSIDE4, 80));
+	assert_int_equal(dropped(&world, "vdi2n0", NETCFG_DROP_FLOOD_HOST), 0);
+	assert_true(guest_reaches_soon(&world.one, OUTSIDE4, 80));
+	/* slowly it gets no further: as if time had gone by, twice */
+	for (unsigned int i = 0; i < 3; i++) {
+		netns_run("nft flush set inet vdi-hostd begins");
+		flood(&world.one, OUTSIDE4, 10000 + 5000 * i, 1900);
+	}
+	assert_in_range(connections(), 4000, 4096 + 200);
+	assert_false(guest_reaches_soon(&world.one, OUTSIDE4, 80));
+	assert_true(guest_reaches(&world.two, OUTSIDE4, 80));
+	close(open);
+	/* its counters go with it */
+	struct err err;
+	const char *const tap = "vdi1n0";
+	assert_ok(netcfg_nics_delete(world.netcfg, &tap, 1, &err));
+	assert_int_equal(dropped(&world, tap, NETCFG_DROP_FLOOD_HOST), 0);
+	assert_false(netns_shows("nft list set inet vdi-hostd drops", "elements"));
+	world_done(&world);
+}
+
+/* Also from one port, which is one connection: dnsmasq has to remember each of them. */
+static void test_flood_of_questions(void **state)
+{
+	struct world world = world_new(*state, NETCFG_FIREWALL_ISOLATED);
+	nics_make(&world);
+	_cleanup_close_ int names = guest_serves(NULL, SOCK_DGRAM, 53);
+	assert_true(guest_exchanges(&world.one, BRIDGE4, 53, names));
+	_cleanup_close_ int fd = guest_socket(&world.one, AF_INET, SOCK_DGRAM);
+	struct sockaddr_storage there;
+	const socklen_t size = endpoint_of(BRIDGE4, 53, &there);
+	char word[8];
+	unsigned int heard = 0;
+	for (int i = 0; i < 3000; i++) {
+		assert_int_equal(sendto(fd, "ask", 3, 0, (struct sockaddr *)&there, size), 3);
+		while (recv(names, word, sizeof(word), 0) > 0)
+			heard++;
+	}
+	assert_int_equal(dropped(&world, "vdi1n0", NETCFG_DROP_FLOOD_HOST), 3000 - heard);
+	assert_in_range(heard, 900, 2900);
+	assert_true(guest_exchanges(&world.two, BRIDGE4, 53, names));
+	world_done(&world);
+}
+
+/* By way of the host, which would pass it on: around isolated ports, or to nobody at all. */
+static void test_detour(void **state)
+{
+	struct world world = world_new(*state, NETCFG_FIREWALL_NAT);
+	nics_make(&world);
+	assert_true(guest_reaches(&world.two, ONE4, 80));
+	assert_true(guest_reaches(&world.two, ONE6, 80));
+	guest_run(&world.two,
+		  "for i in all eth0; do echo 0 >/proc/sys/net/ipv4/conf/$i/accept_redirects; "
+		  "echo 0 >/proc/sys/net/ipv6/conf/$i/accept_redirects; done; "
+		  "ip route add " ONE4 "/32 via " BRIDGE4 "; ip route add " ONE6 "/128 via " BRIDGE6
+		  "; ip route add 10.9.8.128/25 via " BRIDGE4
+		  "; ip route add fd00:9::8000:0/97 via " BRIDGE6);
+	assert_false(guest_reaches(&world.two, ONE4, 80));
+	assert_false(guest_reaches(&world.two, ONE6, 80));
+	assert_true(dropped(&world, "vdi2n0", NETCFG_DROP_DETOUR) >= 2);
+	/* the host does not even look for them */
+	flood(&world.two, "10.9.8.200", 1, 3);
+	assert_false(guest_reaches(&world.two, "fd00:9::8000:1", 80));
+	assert_false(netns_shows("ip neigh show", "10.9.8.200"));
+	assert_false(netns_shows("ip -6 neigh show nud incomplete", "8000:1"));
+	assert_false(netns_shows("ip -6 neigh show nud failed", "8000:1"));
 	world_done(&world);
 }
 
@@ -385,6 +528,9 @@ int main(void)
 		netns_test(test_ranges_and_conflicts),
 		netns_test(test_bad_forwards),
 		netns_test(test_beside_docker),
+		netns_test(test_flood_of_connections),
+		netns_test(test_flood_of_questions),
+		netns_test(test_detour),
 	};
 	netns_require();
 	return cmocka_run_group_tests(tests, NULL, NULL);

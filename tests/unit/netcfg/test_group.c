@@ -190,7 +190,9 @@ static void test_stateful(void **state)
 	assert_true(a_to_b(&net, frame_nd(mac_a, A6, 135, B6, 1, mac_a)));
 	assert_true(b_to_a(&net, frame_nd(mac_b, B6, 136, B6, 2, mac_b)));
 	assert_true(a_to_b(&net, frame_echo(mac_b, mac_a, A4, B4, 3, 0)));
-	assert_true(b_to_a(&net, frame_udp(mac_all, mac_b, "0.0.0.0", 68, "255.255.255.255", 67)));
+	assert_true(
+		b_to_a(&net, frame_dhcp(mac_b, "0.0.0.0", "255.255.255.255", "0.0.0.0", mac_b)));
+	assert_true(b_to_a(&net, frame_dhcp(mac_b, B4, "10.9.8.1", "0.0.0.0", mac_b)));
 	net_done(&net);
 }
 
@@ -332,6 +334,171 @@ static void test_fragments(void **state)
 	net_done(&net);
 }
 
+/* ---- one that means harm ---- */
+
+#define C4 "10.9.8.12"
+
+static const uint8_t mac_c[6] = {0x52, 0x54, 0, 0, 0, 0xc};
+
+#define SET(name) "nft list set bridge vdi-hostd " name
+
+/* b and c carry a group that lets out everything and in what is for port 22; a has none. */
+static struct net net_of_three(struct netcfg *netcfg, int *ret_c)
+{
+	struct err err;
+	struct net net = net_make(netcfg);
+	const struct netcfg_rule ssh = {.direction = NETCFG_IN,
+					.protocol = NETCFG_TCP,
+					.port_first = 22,
+					.port_last = 22,
+					.accept = true};
+	const uint32_t one = 1;
+	struct netcfg_tap tap = {.bridge = "vdibr1", .port = {.fixed = true}};
+	memcpy(tap.port.mac, mac_c, 6);
+	assert_ok(netcfg_tap_create(netcfg, "vdi3n0", &tap, ret_c, &err));
+	group_set(&net, 1, true, false, 1, &ssh);
+	carry(&net, "vdi2n0", 1, &one);
+	struct netcfg_nic nic = nic_of("vdi3n0", mac_c, C4, "fd00:9::c");
+	nic.n_groups = 1;
+	nic.groups[0] = 1;
+	assert_ok(netcfg_nics_ensure(netcfg, &nic, 1, &err));
+	return net;
+}
+
+static unsigned int known_of(const char *tap, const char *list)
+{
+	_cleanup_free_ char *text = netns_output(list);
+	unsigned int n = 0;
+	for (const char *at = text; (at = strstr(at, tap)); at++)
+		n++;
+	return n;
+}
+
+/* All at once, and what arrives is thrown away: a tap holds no more than a thousand. */
+static void flood(int from, int to, const struct frame *frame)
+{
+	static unsigned int n;
+	static const struct frame none = {.n = FRAME_MAX};
+	frame_send(from, frame);
+	if (++n % 256 == 0)
+		frame_heard(to, &none, 0);
+}
+
+/* Begins an exchange of UDP with a, and a answers. */
+static bool is_answered(struct net *net, int guest, const uint8_t *mac, const char *ip,
+			unsigned int port)
+{
+	const struct frame question = frame_udp(mac_a, mac, ip, port, A4, 53);
+	const struct frame answer = frame_udp(mac, mac_a, A4, 53, ip, port);
+	return frame_passes(guest, net->a, &question) && frame_passes(net->a, guest, &answer);
+}
+
+/* A NIC uses up what is its own, and nobody else's; it may go on when it stops. */
+static void test_flood_of_one(void **state)
+{
+	enum { N = 6000 };
+	int c;
+	struct net net = net_of_three(*state, &c);
+	assert_true(is_answered(&net, net.b, mac_b, B4, 1));
+	assert_true(is_answered(&net, c, mac_c, C4, 1));
+	for (unsigned int i = 0; i < N; i++) {
+		const struct frame frame =
+			i % 2 ? UDP_TO_A(9, 2000 + i) : TCP_TO_A(9, 2000 + i, TCP_SYN);
+		flood(net.b, net.a, &frame);
+	}
+	const uint64_t over = dropped(&net, NETCFG_DROP_FLOOD_OUT);
+	assert_in_range(over, 1, N - 2000);
+	assert_int_equal(known_of("vdi2n0", SET("udp4")) + known_of("vdi2n0", SET("tcp4")),
+			 N - over + 1);
+	/* what it had goes on; all goes on for others, and begins */
+	assert_true(b_to_a(&net, UDP_TO_A(53, 1)));
+	assert_true(a_to_b(&net, UDP_TO_B(1, 53)));
+	for (unsigned int port = 1000; port < 1500; port++)
+		assert_true(is_answered(&net, c, mac_c, C4, port));
+	struct err err;
+	struct netcfg_nic_drops drops;
+	assert_ok(netcfg_nic_drops(net.netcfg, "vdi3n0", &drops, &err));
+	assert_int_equal(drops.packets[NETCFG_DROP_FLOOD_OUT], 0);
+	/* within its rate, it begins as before */
+	bool again = false;
+	for (unsigned int i = 0; i < 100 && !again; i++)
+		again = is_answered(&net, net.b, mac_b, B4, 60000 + i);
+	assert_true(again);
+	close(c);
+	net_done(&net);
+}
+
+/* What is begun with a NIC has a bucket of its own, which one neighbour with groups cannot empty.
+ */
+static void test_flood_at_one(void **state)
+{
+	enum { N = 12000 };
+	int c;
+	struct net net = net_of_three(*state, &c);
+	for (unsigned int i = 0; i < N; i++) {
+		const struct frame frame = frame_tcp(mac_b, mac_c, C4, 2 + i, B4, 22, TCP_SYN);
+		flood(c, net.b, &frame);
+	}
+	assert_int_equal(dropped(&net, NETCFG_DROP_FLOOD_IN), 0);
+	assert_true(a_to_b(&net, TCP_TO_B(22, 1, TCP_SYN)));
+	/* one without groups can */
+	for (unsigned int i = 0; i < N; i++) {
+		const struct frame frame = TCP_TO_B(22, 2 + i, TCP_SYN);
+		flood(net.a, net.b, &frame);
+	}
+	assert_in_range(dropped(&net, NETCFG_DROP_FLOOD_IN), 1, N);
+	assert_true(a_to_b(&net, TCP_TO_B(22, 1, TCP_ACK)));
+	assert_true(is_answered(&net, net.b, mac_b, B4, 7));
+	close(c);
+	net_done(&net);
+}
+
+/* With somebody outside who answers, too: what cannot be kept passes, and is forgotten sooner. */
+static void test_kept(void **state)
+{
+	enum { OUT = 1900, IN = 1900 };
+	int c;
+	struct net net = net_of_three(*state, &c);
+	for (unsigned int i = 0; i < OUT + IN; i++) {
+		const unsigned int far = 1000 + i;
+		const bool out = i < OUT;
+		const struct frame begin =
+			out ? TCP_TO_A(far, 7, TCP_SYN) : TCP_TO_B(22, far, TCP_SYN);
+		const struct frame answer =
+			out ? TCP_TO_B(7, far, TCP_ACK) : TCP_TO_A(far, 22, TCP_ACK);
+		assert_true(frame_passes(out ? net.b : net.a, out ? net.a : net.b, &begin));
+		assert_true(frame_passes(out ? net.a : net.b, out ? net.b : net.a, &answer));
+	}
+	assert_int_equal(known_of("vdi2n0", SET("tcp4")), OUT + IN);
+	assert_in_range(known_of("vdi2n0", SET("tcp4-kept")), 2048, OUT + IN - 1);
+	/* the other protocol and the other NIC have theirs */
+	assert_true(is_answered(&net, net.b, mac_b, B4, 7));
+	assert_int_equal(known_of("vdi2n0", SET("udp4-kept")), 1);
+	close(c);
+	net_done(&net);
+}
+
+/* A connection that ends is forgotten before long, and is not prolonged by ending again. */
+static void test_ended(void **state)
+{
+	int c;
+	struct net net = net_of_three(*state, &c);
+	assert_true(b_to_a(&net, TCP_TO_A(80, 7, TCP_SYN)));
+	assert_true(netns_shows(SET("tcp4"), "vdi2n0"));
+	assert_false(netns_shows(SET("tcp4"), "expires 2h1"));
+	assert_true(b_to_a(&net, TCP_TO_A(80, 7, TCP_FIN | TCP_ACK)));
+	assert_false(netns_shows(SET("tcp4"), "expires 59s"));
+	assert_true(a_to_b(&net, TCP_TO_B(7, 80, TCP_ACK)));
+	assert_true(netns_shows(SET("tcp4"), "expires 2h1"));
+	assert_true(netns_shows(SET("tcp4-kept"), "expires 14m"));
+	assert_true(a_to_b(&net, TCP_TO_B(7, 80, TCP_FIN | TCP_ACK)));
+	assert_false(netns_shows(SET("tcp4"), "expires 2h1"));
+	assert_true(b_to_a(&net, TCP_TO_A(80, 7, TCP_ACK)));
+	assert_false(netns_shows(SET("tcp4"), "expires 2h1"));
+	close(c);
+	net_done(&net);
+}
+
 static void test_bad_input(void **state)
 {
 	struct netcfg *netcfg = *state;
@@ -368,6 +535,10 @@ int main(void)
 		netns_test(test_several_groups),
 		netns_test(test_changed_live),
 		netns_test(test_fragments),
+		netns_test(test_flood_of_one),
+		netns_test(test_flood_at_one),
+		netns_test(test_kept),
+		netns_test(test_ended),
 		netns_test(test_bad_input),
 	};
 	netns_require();

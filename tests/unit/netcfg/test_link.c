@@ -1,12 +1,5 @@
 #include "netcfg/link.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/if.h>
-#include <linux/if_tun.h>
-#include <poll.h>
-#include <sys/ioctl.h>
-
 #include "netcfg/bridge.h"
 #include "netcfg/tap.h"
 #include "tests/unit/netcfg/netns.h"
@@ -134,164 +127,12 @@ static void test_bad_names_and_addresses(void **state)
 	assert_int_equal(fd, -7);
 }
 
-static void test_tap_is_on_its_bridge(void **state)
-{
-	struct netcfg *netcfg = *state;
-	struct err err;
-	struct netcfg_link bridge, tap;
-	int fd = -1;
-	assert_ok(put(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
-	assert_ok(netcfg_link_get(netcfg, "vdibr1", &bridge, &err));
-	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &(struct netcfg_tap){.bridge = "vdibr1"}, &fd,
-				    &err));
-	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &tap, &err));
-	assert_true(tap.up);
-	assert_true(tap.carrier);
-	assert_int_equal(tap.master, bridge.index);
-	assert_string_equal(tap.kind, "tun");
-	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
-	assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
-	struct ifreq req = {0};
-	assert_int_equal(ioctl(fd, TUNGETIFF, &req), 0);
-	assert_string_equal(req.ifr_name, "vdi1n0");
-	assert_int_equal(req.ifr_flags & (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_PERSIST),
-			 IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
-
-	/* the bridge keeps its MAC, and the tap goes with its descriptor */
-	struct netcfg_link after;
-	assert_ok(netcfg_link_get(netcfg, "vdibr1", &after, &err));
-	assert_memory_equal(bridge.mac, after.mac, 6);
-	bool there = true;
-	close(fd);
-	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
-	assert_false(there);
-}
-
-static void test_tap_without_bridge(void **state)
-{
-	struct netcfg *netcfg = *state;
-	struct err err;
-	bool there = true;
-	int fd = -7;
-	assert_err(netcfg_tap_create(netcfg, "vdi1n0", &(struct netcfg_tap){.bridge = "vdibr1"},
-				     &fd, &err),
-		   ERR_NOT_FOUND);
-	assert_non_null(strstr(err.msg, "vdibr1"));
-	assert_int_equal(fd, -7);
-	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
-	assert_false(there);
-}
-
-static void test_tap_is_replaced(void **state)
-{
-	struct netcfg *netcfg = *state;
-	struct err err;
-	struct netcfg_link first, second;
-	int old = -1, fd = -1;
-	assert_ok(put(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
-
-	netns_run("ip tuntap add vdi1n0 mode tap");
-	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &first, &err));
-	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &(struct netcfg_tap){.bridge = "vdibr1"},
-				    &old, &err));
-	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &second, &err));
-	assert_int_not_equal(first.index, second.index);
-
-	/* one that is held: its holder finds it gone */
-	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &(struct netcfg_tap){.bridge = "vdibr1"}, &fd,
-				    &err));
-	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &first, &err));
-	assert_int_not_equal(first.index, second.index);
-	char byte;
-	assert_int_equal(read(old, &byte, 1), -1);
-	assert_int_equal(errno, EBADFD);
-	close(old);
-	bool there = false;
-	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
-	assert_true(there);
-	close(fd);
-}
-
-static void test_tap_is_deleted_while_held(void **state)
-{
-	struct netcfg *netcfg = *state;
-	struct err err;
-	bool there = true;
-	int fd = -1;
-	assert_ok(netcfg_tap_delete(netcfg, "vdi1n0", &err));
-	assert_ok(put(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
-	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &(struct netcfg_tap){.bridge = "vdibr1"}, &fd,
-				    &err));
-	assert_ok(netcfg_tap_delete(netcfg, "vdi1n0", &err));
-	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
-	assert_false(there);
-	assert_ok(netcfg_tap_delete(netcfg, "vdi1n0", &err));
-	close(fd);
-}
-
-static void test_bridge_goes_from_under_its_taps(void **state)
-{
-	struct netcfg *netcfg = *state;
-	struct err err;
-	struct netcfg_link tap;
-	int fd = -1;
-	assert_ok(put(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
-	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &(struct netcfg_tap){.bridge = "vdibr1"}, &fd,
-				    &err));
-	assert_ok(netcfg_bridge_delete(netcfg, "vdibr1", &err));
-	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &tap, &err));
-	assert_int_equal(tap.master, 0);
-	close(fd);
-}
-
-static void test_tap_is_attached_again(void **state)
-{
-	struct netcfg *netcfg = *state;
-	struct err err;
-	struct netcfg_link tap, bridge;
-	int fd = -1;
-	assert_ok(put(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
-	assert_err(
-		netcfg_tap_attach(netcfg, "vdi1n0", &(struct netcfg_tap){.bridge = "vdibr1"}, &err),
-		ERR_NOT_FOUND);
-	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &(struct netcfg_tap){.bridge = "vdibr1"}, &fd,
-				    &err));
-	assert_ok(netcfg_tap_attach(netcfg, "vdi1n0", &(struct netcfg_tap){.bridge = "vdibr1"},
-				    &err));
-	assert_ok(netcfg_bridge_delete(netcfg, "vdibr1", &err));
-	assert_err(
-		netcfg_tap_attach(netcfg, "vdi1n0", &(struct netcfg_tap){.bridge = "vdibr1"}, &err),
-		ERR_NOT_FOUND);
-	assert_ok(put(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
-	assert_err(
-		netcfg_tap_attach(netcfg, "vdibr1", &(struct netcfg_tap){.bridge = "vdibr1"}, &err),
-		ERR_CONFLICT);
-	assert_err(
-		netcfg_tap_attach(netcfg, "vdi1n0", &(struct netcfg_tap){.bridge = "vdi1n0"}, &err),
-		ERR_CONFLICT);
-	assert_ok(netcfg_tap_attach(netcfg, "vdi1n0", &(struct netcfg_tap){.bridge = "vdibr1"},
-				    &err));
-	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &tap, &err));
-	assert_ok(netcfg_link_get(netcfg, "vdibr1", &bridge, &err));
-	assert_int_equal(tap.master, bridge.index);
-	assert_true(tap.up);
-	close(fd);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		netns_test(test_bridge_is_made_as_asked),
-		netns_test(test_bridge_is_mended),
-		netns_test(test_bridge_is_deleted),
-		netns_test(test_strangers_are_left_alone),
+		netns_test(test_bridge_is_made_as_asked), netns_test(test_bridge_is_mended),
+		netns_test(test_bridge_is_deleted),       netns_test(test_strangers_are_left_alone),
 		netns_test(test_bad_names_and_addresses),
-		netns_test(test_tap_is_on_its_bridge),
-		netns_test(test_tap_without_bridge),
-		netns_test(test_tap_is_replaced),
-		netns_test(test_tap_is_deleted_while_held),
-		netns_test(test_bridge_goes_from_under_its_taps),
-		netns_test(test_tap_is_attached_again),
 	};
 	netns_require();
 	return cmocka_run_group_tests(tests, NULL, NULL);

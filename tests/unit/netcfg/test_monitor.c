@@ -25,6 +25,7 @@ static void note(void *data, const struct netcfg_event *event)
 		[NETCFG_EVENT_LINK_GONE] = "link-gone",
 		[NETCFG_EVENT_ADDRESS] = "address",
 		[NETCFG_EVENT_ADDRESS_GONE] = "address-gone",
+		[NETCFG_EVENT_RATE] = "rate",
 		[NETCFG_EVENT_TABLE_GONE] = "table-gone",
 		[NETCFG_EVENT_TABLE_CHANGED] = "table-changed",
 		[NETCFG_EVENT_RESYNC] = "resync",
@@ -87,6 +88,17 @@ static void test_links_and_addresses(void **state)
 	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &tap, &fd, &err));
 	hear(monitor, &seen);
 	TOLD("link vdi1n0 upport");
+
+	/* how the bridge treats a port, and how fast it may be */
+	netns_run("bridge link set dev vdi1n0 isolated on");
+	hear(monitor, &seen);
+	TOLD("link vdi1n0 upport");
+	netns_run("tc qdisc add dev vdi1n0 root tbf rate 1mbit burst 10kb latency 1ms");
+	hear(monitor, &seen);
+	TOLD("rate vdi1n0");
+	netns_run("tc qdisc del dev vdi1n0 root");
+	hear(monitor, &seen);
+	TOLD("rate vdi1n0");
 
 	netns_run("ip addr del 10.9.8.1/24 dev vdibr1");
 	netns_run("ip link set vdi1n0 nomaster");

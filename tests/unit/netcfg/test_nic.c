@@ -120,7 +120,8 @@ static void honest_traffic(struct net *with)
 	PASSES(frame_udp(mac_b, mac_a, A6, 4000, B6, 4000));
 	PASSES(frame_udp(mac_b, mac_a, AL, 4000, B6, 4000));
 	PASSES(frame_echo(mac_b, mac_a, A6, B6, 128, 7));
-	PASSES(frame_udp(mac_all, mac_a, "0.0.0.0", 68, "255.255.255.255", 67));
+	PASSES(frame_dhcp(mac_a, "0.0.0.0", "255.255.255.255", "0.0.0.0", mac_a));
+	PASSES(frame_dhcp(mac_a, A4, "10.9.8.1", "0.0.0.0", mac_a));
 	PASSES(frame_udp(mac_b, mac_a, AL, 546, "ff02::1:2", 547));
 	/* neighbour discovery: probing, asking, answering, looking for routers */
 	PASSES(frame_nd(mac_a, "::", 135, A6, 0, NULL));
@@ -185,7 +186,7 @@ static void test_spoofed_addresses(void **state)
 	struct net net = net_guarded(*state);
 	DROPPED(NETCFG_DROP_IPV4, frame_udp(mac_b, mac_a, "10.9.8.12", 1, B4, 1));
 	DROPPED(NETCFG_DROP_IPV4, frame_udp(mac_b, mac_a, "10.9.8.1", 53, B4, 1));
-	DROPPED(NETCFG_DROP_IPV4, frame_udp(mac_b, mac_a, "0.0.0.0", 68, B4, 67));
+	DROPPED(NETCFG_DROP_IPV4, frame_dhcp(mac_a, "0.0.0.0", B4, "0.0.0.0", mac_a));
 	DROPPED(NETCFG_DROP_IPV4, frame_udp(mac_b, mac_a, "127.0.0.1", 1, B4, 1));
 	DROPPED(NETCFG_DROP_IPV6, frame_udp(mac_b, mac_a, B6, 1, B6, 1));
 	DROPPED(NETCFG_DROP_IPV6, frame_udp(mac_b, mac_a, "fe80::1", 1, B6, 1));
@@ -245,15 +246,58 @@ static void test_poisoning_in_disguise(void **state)
 	net_done(&net);
 }
 
+static struct frame frame_igmp(unsigned int type)
+{
+	struct frame igmp = {.n = 0};
+	frame_u8(&igmp, type);
+	frame_put(&igmp, "\0\0\0", 3);
+	frame_ip(&igmp, "239.1.2.3");
+	const uint16_t sum = htons(sum_fold(sum_of(0, igmp.data, igmp.n)));
+	memcpy(igmp.data + 2, &sum, 2);
+	return frame_packet((const uint8_t[]){1, 0, 0x5e, 0, 0, 1}, mac_a, A4, "224.0.0.1",
+			    IPPROTO_IGMP, &igmp);
+}
+
+/* behind the option that routers shall look at it (RFC 2711), as all of them are */
+static struct frame frame_mld(unsigned int type)
+{
+	struct frame icmp = {.n = 0}, packet;
+	frame_u8(&icmp, type);
+	frame_put(&icmp, "\0\0\0\0\0\0\0", 7);
+	frame_ip(&icmp, "ff02::7");
+	packet = frame_packet(mac_x, mac_a, AL, "ff02::1", IPPROTO_ICMPV6, &icmp);
+	struct frame options = {.n = 0};
+	frame_put(&options, "\x3a\0\5\2\0\0\1\0", 8);
+	frame_put(&options, packet.data + ETH_HLEN + 40, packet.n - ETH_HLEN - 40);
+	return frame_packet((const uint8_t[]){0x33, 0x33, 0, 0, 0, 1}, mac_a, AL, "ff02::1",
+			    IPPROTO_HOPOPTS, &options);
+}
+
 static void test_rogue_servers_and_routers(void **state)
 {
 	struct net net = net_guarded(*state);
 	DROPPED(NETCFG_DROP_DHCP, frame_udp(mac_b, mac_a, A4, 67, B4, 68));
 	DROPPED(NETCFG_DROP_DHCP, frame_udp(mac_all, mac_a, A4, 67, "255.255.255.255", 68));
 	DROPPED(NETCFG_DROP_DHCP, frame_udp(mac_b, mac_a, AL, 547, B6, 546));
+	/* asking in another's name, as a relay, or without saying for whom */
+	DROPPED(NETCFG_DROP_DHCP,
+		frame_dhcp(mac_a, "0.0.0.0", "255.255.255.255", "0.0.0.0", mac_b));
+	DROPPED(NETCFG_DROP_DHCP, frame_dhcp(mac_a, A4, "10.9.8.1", "0.0.0.0", mac_b));
+	DROPPED(NETCFG_DROP_DHCP, frame_dhcp(mac_a, A4, "10.9.8.1", A4, mac_a));
+	DROPPED(NETCFG_DROP_DHCP, frame_udp(mac_b, mac_a, A4, 68, B4, 67));
+	struct frame piece = frame_dhcp(mac_a, A4, "10.9.8.1", "0.0.0.0", mac_a);
+	piece.data[ETH_HLEN + 6] = 0x20; /* the first of more */
+	piece.data[ETH_HLEN + 3] = 20 + 32;
+	piece.n = ETH_HLEN + 20 + 32;
+	DROPPED(NETCFG_DROP_DHCP, piece);
 	DROPPED(NETCFG_DROP_RA, frame_nd(mac_a, AL, 134, A6, 1, mac_a));
 	DROPPED(NETCFG_DROP_RA, frame_nd(mac_a, AL, 137, A6, 2, mac_a));
 	DROPPED(NETCFG_DROP_RA, frame_nd(mac_a, "fe80::1", 134, A6, 1, mac_a));
+	/* listeners tell what they listen to; only a router asks */
+	PASSES(frame_igmp(0x16));
+	DROPPED(NETCFG_DROP_RA, frame_igmp(0x11));
+	PASSES(frame_mld(131));
+	DROPPED(NETCFG_DROP_RA, frame_mld(130));
 	net_done(&net);
 }
 
@@ -340,15 +384,15 @@ static void test_another_hand(void **state)
 						.kind = NETCFG_FIREWALL_BRIDGED};
 	netns_run("nft flush chain bridge vdi-hostd from-arp; nft flush chain bridge vdi-hostd "
 		  "prerouting");
-	assert_ok(netcfg_firewall_has(net.netcfg, "vdibr1", &has, &err));
+	assert_ok(netcfg_firewall_has(net.netcfg, &network, &has, &err));
 	assert_false(has);
 	assert_ok(netcfg_firewall_ensure(net.netcfg, &network, &err));
-	assert_ok(netcfg_firewall_has(net.netcfg, "vdibr1", &has, &err));
+	assert_ok(netcfg_firewall_has(net.netcfg, &network, &has, &err));
 	assert_true(has);
 	_cleanup_free_ char *shared = netns_output(LIST);
 	assert_string_equal(before, shared);
 	netns_run("nft flush chain bridge vdi-hostd prerouting");
-	assert_ok(netcfg_firewall_has(net.netcfg, "vdibr1", &has, &err));
+	assert_ok(netcfg_firewall_has(net.netcfg, &network, &has, &err));
 	assert_false(has);
 	assert_ok(netcfg_firewall_ensure(net.netcfg, &network, &err));
 

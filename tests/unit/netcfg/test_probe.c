@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/wait.h>
 
+#include "netcfg/tap.h"
 #include "tests/unit/netcfg/netns.h"
 
 static void test_finds_what_is_used_here(void **state)
@@ -24,6 +25,22 @@ static void test_finds_what_is_used_here(void **state)
 			      found & 1U << i ? "yes" : "no");
 	assert_null(netcfg_feature_name(0));
 	assert_null(netcfg_feature_name(3));
+}
+
+/* all of them, or none and why */
+static void test_vhost_opens(void **state)
+{
+	struct err err;
+	int fds[3];
+	if (access("/dev/vhost-net", F_OK) < 0) {
+		assert_err(netcfg_vhost_open(ARRAY_LEN(fds), fds, &err), ERR_NOT_FOUND);
+		return;
+	}
+	assert_ok(netcfg_vhost_open(ARRAY_LEN(fds), fds, &err));
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+		assert_int_equal(fcntl(fds[i], F_GETFD), FD_CLOEXEC);
+		close(fds[i]);
+	}
 }
 
 /* the same question to the kernel by another tool has the same answer */
@@ -70,6 +87,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		netns_test(test_finds_what_is_used_here),
+		netns_test(test_vhost_opens),
 		netns_test(test_agrees_with_other_tools),
 		netns_test(test_without_privilege),
 	};

@@ -19,6 +19,14 @@ static void net_make(struct netcfg *netcfg, int *ret_a, int *ret_b)
 	assert_ok(netcfg_tap_create(netcfg, "vdi2n0", &tap, ret_b, &err));
 }
 
+static bool has(struct netcfg *netcfg, const char *name, const struct netcfg_rates *rates)
+{
+	struct err err;
+	bool ret = false;
+	assert_ok(netcfg_rates_has(netcfg, name, rates, &ret, &err));
+	return ret;
+}
+
 static void expect(struct netcfg *netcfg, const char *name, const struct netcfg_rates *want)
 {
 	struct err err;
@@ -31,6 +39,7 @@ static void expect(struct netcfg *netcfg, const char *name, const struct netcfg_
 			want->to_guest.burst, UINT32_MAX);
 	assert_in_range(now.to_guest.burst, 0, want->to_guest.burst);
 	assert_in_range(now.from_guest.burst, 0, want->from_guest.burst);
+	assert_true(has(netcfg, name, want));
 }
 
 static void test_set_change_remove(void **state)
@@ -46,6 +55,15 @@ static void test_set_change_remove(void **state)
 	expect(netcfg, "vdi2n0", &(struct netcfg_rates){0});
 	assert_true(netns_shows("tc qdisc show dev vdi1n0", "rate 10Mbit"));
 	assert_true(netns_shows("tc qdisc show dev ifb-vdi1n0", "rate 5Mbit"));
+	for (int i = 0; i < 4; i++) {
+		struct netcfg_rates other = rates;
+		struct netcfg_rate *one = i & 1 ? &other.to_guest : &other.from_guest;
+		if (i & 2)
+			one->burst += 2000;
+		else
+			one->bits_per_s += 8000;
+		assert_false(has(netcfg, "vdi1n0", &other));
+	}
 	_cleanup_free_ char *before = netns_output("tc qdisc; ip -o link | cut -d: -f1,2");
 	assert_ok(netcfg_rates_ensure(netcfg, "vdi1n0", &rates, &err));
 	_cleanup_free_ char *after = netns_output("tc qdisc; ip -o link | cut -d: -f1,2");

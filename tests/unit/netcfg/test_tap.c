@@ -1,224 +1,275 @@
 #include "netcfg/tap.h"
 
-#include <unistd.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <linux/virtio_net.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 
 #include "netcfg/bridge.h"
 #include "netcfg/link.h"
 #include "tests/unit/netcfg/netns.h"
 
-#define GROUP "0x76646967" /* NETCFG_LINK_GROUP_DISCARDED */
+static const struct netcfg_tap plain = {.bridge = "vdibr1"};
 
-static const struct netcfg_rates both = {{8000000, 20000}, {4000000, 20000}};
-
-static void bridge_make(struct netcfg *netcfg)
+static void put_bridge(struct netcfg *netcfg)
 {
+	const struct netcfg_bridge bridge = {
+		.addresses = {netcfg_addr_v4(netns_ip("10.9.8.1"), 24)}, .n_addresses = 1};
 	struct err err;
-	const struct netcfg_bridge bridge = {.n_addresses = 0};
 	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", &bridge, &err));
 }
 
-static int tap_make(struct netcfg *netcfg, const char *name, const struct netcfg_rates *rates)
-{
-	struct err err;
-	const struct netcfg_tap tap = {.bridge = "vdibr1", .rates = *rates};
-	int fd = -1;
-	assert_ok(netcfg_tap_create(netcfg, name, &tap, &fd, &err));
-	assert_true(fd >= 0);
-	return fd;
-}
-
-static bool is_there(struct netcfg *netcfg, const char *name)
-{
-	struct err err;
-	bool there;
-	assert_ok(netcfg_link_exists(netcfg, name, &there, &err));
-	return there;
-}
-
-static bool is_up(struct netcfg *netcfg, const char *name)
-{
-	struct err err;
-	struct netcfg_link link;
-	assert_ok(netcfg_link_get(netcfg, name, &link, &err));
-	return link.up;
-}
-
-static void test_made_with_its_limits(void **state)
+static void test_tap_is_on_its_bridge(void **state)
 {
 	struct netcfg *netcfg = *state;
 	struct err err;
-	struct netcfg_rates now;
-	bridge_make(netcfg);
-	int fd = tap_make(netcfg, "vdi1n0", &both);
-	assert_ok(netcfg_rates_get(netcfg, "vdi1n0", &now, &err));
-	assert_int_equal(now.to_guest.bits_per_s, both.to_guest.bits_per_s);
-	assert_int_equal(now.from_guest.bits_per_s, both.from_guest.bits_per_s);
-	/* attached anew it has what it is told then */
-	const struct netcfg_tap plain = {.bridge = "vdibr1"};
+	struct netcfg_link bridge, tap;
+	int fd = -1;
+	put_bridge(netcfg);
+	assert_ok(netcfg_link_get(netcfg, "vdibr1", &bridge, &err));
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &plain, &fd, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &tap, &err));
+	assert_true(tap.up);
+	assert_true(tap.carrier);
+	assert_int_equal(tap.master, bridge.index);
+	assert_string_equal(tap.kind, "tun");
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+	struct ifreq req = {0};
+	assert_int_equal(ioctl(fd, TUNGETIFF, &req), 0);
+	assert_string_equal(req.ifr_name, "vdi1n0");
+	assert_int_equal(req.ifr_flags & (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_PERSIST),
+			 IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+
+	/* the bridge keeps its MAC, and the tap goes with its descriptor */
+	struct netcfg_link after;
+	assert_ok(netcfg_link_get(netcfg, "vdibr1", &after, &err));
+	assert_memory_equal(bridge.mac, after.mac, 6);
+	bool there = true;
+	close(fd);
+	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
+	assert_false(there);
+}
+
+static void test_tap_without_bridge(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	bool there = true;
+	int fd = -7;
+	assert_err(netcfg_tap_create(netcfg, "vdi1n0", &plain, &fd, &err), ERR_NOT_FOUND);
+	assert_non_null(strstr(err.msg, "vdibr1"));
+	assert_int_equal(fd, -7);
+	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
+	assert_false(there);
+}
+
+static void test_tap_is_replaced(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	struct netcfg_link first, second;
+	int old = -1, fd = -1;
+	put_bridge(netcfg);
+
+	netns_run("ip tuntap add vdi1n0 mode tap");
+	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &first, &err));
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &plain, &old, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &second, &err));
+	assert_int_not_equal(first.index, second.index);
+
+	/* one that is held: its holder finds it gone */
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &plain, &fd, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &first, &err));
+	assert_int_not_equal(first.index, second.index);
+	char byte;
+	assert_int_equal(read(old, &byte, 1), -1);
+	assert_int_equal(errno, EBADFD);
+	close(old);
+	bool there = false;
+	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
+	assert_true(there);
+	close(fd);
+}
+
+static void test_tap_is_deleted_while_held(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	bool there = true;
+	int fd = -1;
+	assert_ok(netcfg_tap_delete(netcfg, "vdi1n0", &err));
+	put_bridge(netcfg);
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &plain, &fd, &err));
+	assert_ok(netcfg_tap_delete(netcfg, "vdi1n0", &err));
+	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
+	assert_false(there);
+	assert_ok(netcfg_tap_delete(netcfg, "vdi1n0", &err));
+	close(fd);
+}
+
+static void test_bridge_goes_from_under_its_taps(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	struct netcfg_link tap;
+	int fd = -1;
+	put_bridge(netcfg);
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &plain, &fd, &err));
+	assert_ok(netcfg_bridge_delete(netcfg, "vdibr1", &err));
+	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &tap, &err));
+	assert_int_equal(tap.master, 0);
+	close(fd);
+}
+
+static void test_tap_is_attached_again(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	struct netcfg_link tap, bridge;
+	int fd = -1;
+	put_bridge(netcfg);
+	assert_err(netcfg_tap_attach(netcfg, "vdi1n0", &plain, &err), ERR_NOT_FOUND);
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &plain, &fd, &err));
 	assert_ok(netcfg_tap_attach(netcfg, "vdi1n0", &plain, &err));
-	assert_ok(netcfg_rates_get(netcfg, "vdi1n0", &now, &err));
-	assert_int_equal(now.to_guest.bits_per_s, 0);
-	assert_int_equal(now.from_guest.bits_per_s, 0);
+	assert_ok(netcfg_bridge_delete(netcfg, "vdibr1", &err));
+	assert_err(netcfg_tap_attach(netcfg, "vdi1n0", &plain, &err), ERR_NOT_FOUND);
+	put_bridge(netcfg);
+	assert_err(netcfg_tap_attach(netcfg, "vdibr1", &plain, &err), ERR_CONFLICT);
+	assert_err(
+		netcfg_tap_attach(netcfg, "vdi1n0", &(struct netcfg_tap){.bridge = "vdi1n0"}, &err),
+		ERR_CONFLICT);
+	assert_ok(netcfg_tap_attach(netcfg, "vdi1n0", &plain, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &tap, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdibr1", &bridge, &err));
+	assert_int_equal(tap.master, bridge.index);
+	assert_true(tap.up);
 	close(fd);
-	/* a device that an earlier tap left behind serves again, or goes */
-	fd = tap_make(netcfg, "vdi1n0", &both);
-	close(fd);
-	assert_true(is_there(netcfg, "ifb-vdi1n0"));
-	fd = tap_make(netcfg, "vdi1n0", &both);
-	assert_ok(netcfg_rates_get(netcfg, "vdi1n0", &now, &err));
-	assert_int_equal(now.from_guest.bits_per_s, both.from_guest.bits_per_s);
-	close(fd);
-	fd = tap_make(netcfg, "vdi1n0", &(struct netcfg_rates){0});
-	assert_ok(netcfg_links_sweep(netcfg, &err));
-	assert_false(is_there(netcfg, "ifb-vdi1n0"));
-	assert_true(is_up(netcfg, "vdi1n0"));
-	close(fd);
-	struct netcfg_tap bad = {.bridge = "vdibr1", .rates = {{1, 0}, {0, 0}}};
-	assert_err(netcfg_tap_create(netcfg, "vdi1n0", &bad, &fd, &err), ERR_INVALID);
 }
 
-/* What fails half way leaves neither tap nor device. */
-static void test_failed_leaves_nothing(void **state)
+/* ---- a tap that somebody deleted ---- */
+
+static bool has_tap(int fd)
 {
+	struct ifreq req = {0};
+	return ioctl(fd, TUNGETIFF, &req) == 0;
+}
+
+/* A broadcast of the host's comes out of the tap, behind a header of virtio's. */
+static void assert_hears(int fd)
+{
+	struct pollfd ready = {.fd = fd, .events = POLLIN};
+	char frame[2048];
+	ssize_t n = -1;
+	const struct sockaddr_in nobody = {
+		.sin_family = AF_INET, .sin_port = htons(9), .sin_addr = netns_ip("10.9.8.99")};
+	_cleanup_close_ int question = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(
+		sendto(question, "?", 1, 0, (const struct sockaddr *)&nobody, sizeof(nobody)), 1);
+	for (int i = 0; i < 50; i++) {
+		if (poll(&ready, 1, 100) == 1)
+			n = read(fd, frame, sizeof(frame));
+		if (n < 0)
+			fail_msg("nothing comes out of the tap: %s", strerror(errno));
+		const char *ethernet = frame + sizeof(struct virtio_net_hdr_mrg_rxbuf);
+		if (memcmp(ethernet, "\xff\xff\xff\xff\xff\xff", 6) == 0 &&
+		    memcmp(ethernet + 12, "\x08\x06", 2) == 0)
+			return;
+	}
+	fail_msg("the host's question did not come out of the tap");
+}
+
+static void test_deleted_tap_is_renewed(void **state)
+{
+	const struct netcfg_tap wish = {.bridge = "vdibr1", .mtu = 1400};
 	struct netcfg *netcfg = *state;
 	struct err err;
-	const struct netcfg_tap tap = {.bridge = "vdibr1", .port.pvid = 5, .rates = both};
+	struct netcfg_link bridge, tap;
 	int fd = -1;
-	bridge_make(netcfg);
-	close(tap_make(netcfg, "vdi1n0", &both));
-	/* the bridge does not filter VLANs, or this kernel cannot */
-	assert_int_equal(netcfg_tap_create(netcfg, "vdi1n0", &tap, &fd, &err), -1);
-	assert_int_equal(fd, -1);
-	assert_ok(netcfg_links_sweep(netcfg, &err));
-	assert_false(is_there(netcfg, "vdi1n0"));
-	assert_false(is_there(netcfg, "ifb-vdi1n0"));
+	put_bridge(netcfg);
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &wish, &fd, &err));
+	netns_run("ip link delete vdi1n0");
+	assert_false(has_tap(fd));
+
+	assert_ok(netcfg_tap_renew(netcfg, "vdi1n0", &wish, &fd, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdi1n0", &tap, &err));
+	assert_ok(netcfg_link_get(netcfg, "vdibr1", &bridge, &err));
+	assert_int_equal(tap.master, bridge.index);
+	assert_int_equal(tap.mtu, 1400);
+	assert_true(tap.up);
+	assert_hears(fd);
+
+	/* it goes with its descriptor, as the first would have */
+	bool there = true;
+	close(fd);
+	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
+	assert_false(there);
 }
 
-static void test_discarded_and_swept(void **state)
+static void test_tap_with_queues_is_renewed(void **state)
 {
+	const struct netcfg_tap wish = {.bridge = "vdibr1", .queues = 3};
 	struct netcfg *netcfg = *state;
 	struct err err;
-	bridge_make(netcfg);
-	const int a = tap_make(netcfg, "vdi1n0", &both), b = tap_make(netcfg, "vdi2n0", &both),
-		  c = tap_make(netcfg, "vdi3n0", &both);
-	assert_ok(netcfg_links_sweep(netcfg, &err)); /* whoever was here before */
-	assert_false(netcfg_links_await_sweep(netcfg));
-	assert_ok(netcfg_tap_discard(netcfg, "vdi1n0", &err));
-	assert_ok(netcfg_tap_discard(netcfg, "vdi1n0", &err));
-	assert_true(netcfg_links_await_sweep(netcfg));
-	assert_false(is_up(netcfg, "vdi1n0"));
-	assert_false(is_up(netcfg, "ifb-vdi1n0"));
-	/* of this only the device is left by then; of another, nothing ever was */
-	close(b);
-	assert_ok(netcfg_tap_discard(netcfg, "vdi2n0", &err));
-	assert_ok(netcfg_tap_discard(netcfg, "vdi9n0", &err));
-	assert_ok(netcfg_links_sweep(netcfg, &err));
-	assert_false(netcfg_links_await_sweep(netcfg));
-	assert_false(is_there(netcfg, "vdi1n0"));
-	assert_false(is_there(netcfg, "ifb-vdi1n0"));
-	assert_false(is_there(netcfg, "ifb-vdi2n0"));
-	assert_true(is_up(netcfg, "vdi3n0"));
-	assert_true(is_up(netcfg, "ifb-vdi3n0"));
-	assert_ok(netcfg_tap_delete(netcfg, "vdi3n0", &err));
-	assert_ok(netcfg_tap_delete(netcfg, "vdi3n0", &err));
-	assert_false(is_there(netcfg, "vdi3n0"));
-	assert_false(is_there(netcfg, "ifb-vdi3n0"));
-	close(a);
-	close(c);
+	int fds[3];
+	put_bridge(netcfg);
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &wish, fds, &err));
+	netns_run("ip link delete vdi1n0");
+	assert_ok(netcfg_tap_renew(netcfg, "vdi1n0", &wish, fds, &err));
+	for (int i = 0; i < 3; i++)
+		assert_true(has_tap(fds[i]));
+	assert_true(netns_shows("ip -d link show vdi1n0", "multi_queue"));
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
 }
 
-/* The kernel knows what is to go: who comes after a crash sweeps it. */
-static void test_swept_by_the_next(void **state)
+static void test_renewing_fails_whole(void **state)
 {
-	struct netcfg *netcfg = *state, *first, *next;
-	struct err err;
-	bridge_make(netcfg);
-	assert_ok(netcfg_open(&first, &err));
-	const int fd = tap_make(first, "vdi1n0", &both);
-	assert_ok(netcfg_tap_discard(first, "vdi1n0", &err));
-	netcfg_close(first);
-	assert_true(is_there(netcfg, "vdi1n0"));
-	assert_ok(netcfg_open(&next, &err));
-	assert_true(netcfg_links_await_sweep(next));
-	assert_ok(netcfg_links_sweep(next, &err));
-	netcfg_close(next);
-	assert_false(is_there(netcfg, "vdi1n0"));
-	assert_false(is_there(netcfg, "ifb-vdi1n0"));
-	close(fd);
-}
-
-static void test_back_before_it_was_swept(void **state)
-{
+	const struct netcfg_tap wish = {.bridge = "vdibr1", .queues = 2};
 	struct netcfg *netcfg = *state;
 	struct err err;
-	const struct netcfg_tap tap = {.bridge = "vdibr1", .rates = both};
-	bridge_make(netcfg);
-	int fd = tap_make(netcfg, "vdi1n0", &both);
-	assert_ok(netcfg_tap_discard(netcfg, "vdi1n0", &err));
-	assert_ok(netcfg_tap_attach(netcfg, "vdi1n0", &tap, &err));
-	assert_ok(netcfg_links_sweep(netcfg, &err));
-	assert_true(is_up(netcfg, "vdi1n0"));
-	assert_true(is_up(netcfg, "ifb-vdi1n0"));
-	/* and one made anew, under the name of one that still waits to go */
-	assert_ok(netcfg_tap_discard(netcfg, "vdi1n0", &err));
-	const int again = tap_make(netcfg, "vdi1n0", &both);
-	assert_ok(netcfg_links_sweep(netcfg, &err));
-	assert_true(is_up(netcfg, "vdi1n0"));
-	assert_true(is_up(netcfg, "ifb-vdi1n0"));
-	close(fd);
-	close(again);
-}
+	int fds[2], other = -1;
+	bool there = true;
+	put_bridge(netcfg);
+	assert_ok(netcfg_tap_create(netcfg, "vdi1n0", &wish, fds, &err));
+	assert_ok(netcfg_tap_create(netcfg, "vdi2n0", &plain, &other, &err));
+	netns_run("ip link delete vdi1n0");
 
-static void test_strangers_stay(void **state)
-{
-	struct netcfg *netcfg = *state;
-	struct err err;
-	bridge_make(netcfg);
-	const int fd = tap_make(netcfg, "vdi1n0", &(struct netcfg_rates){0});
-	/* one has the name of a tap, one that of its device, one a group of somebody's */
-	netns_run("ip link add vdi2n0 type bridge; ip link add ifb-vdi1n0 type bridge;"
-		  "ip link add veth0 type veth peer name veth1; ip link set veth0 group 7");
-	assert_err(netcfg_tap_discard(netcfg, "vdi2n0", &err), ERR_CONFLICT);
-	assert_err(netcfg_tap_delete(netcfg, "a b", &err), ERR_INVALID);
-	assert_ok(netcfg_tap_delete(netcfg, "vdi1n0", &err));
-	assert_false(is_there(netcfg, "vdi1n0"));
-	assert_true(is_there(netcfg, "vdi2n0"));
-	assert_true(is_there(netcfg, "ifb-vdi1n0"));
-	assert_true(is_there(netcfg, "veth0"));
-	close(fd);
-}
+	/* without a bridge; with a descriptor that is another tap's; with one of no tap */
+	const struct netcfg_tap astray = {.bridge = "vdibr2", .queues = 2};
+	assert_err(netcfg_tap_renew(netcfg, "vdi1n0", &astray, fds, &err), ERR_NOT_FOUND);
+	assert_err(netcfg_tap_renew(netcfg, "vdi1n0", &wish, (int[]){fds[0], other}, &err),
+		   ERR_BUSY);
+	assert_true(has_tap(other));
+	assert_int_equal(netcfg_tap_renew(netcfg, "vdi1n0", &wish, (int[]){fds[0], -1}, &err), -1);
+	assert_int_equal(netcfg_tap_renew(netcfg, "vdibr1", &wish, fds, &err), -1);
+	assert_ok(netcfg_link_exists(netcfg, "vdi1n0", &there, &err));
+	assert_false(there);
+	assert_false(has_tap(fds[0]));
 
-/* What cannot be deleted keeps the rest, and is told; once it is out of the way all goes. */
-static void test_sweep_refused(void **state)
-{
-	struct netcfg *netcfg = *state;
-	struct err err;
-	bridge_make(netcfg);
-	const int fd = tap_make(netcfg, "vdi1n0", &both);
-	netns_run("ip link set lo group " GROUP);
-	assert_ok(netcfg_tap_discard(netcfg, "vdi1n0", &err));
-	assert_err(netcfg_links_sweep(netcfg, &err), ERR_UNSUPPORTED);
-	assert_non_null(strstr(err.msg, "put aside"));
-	assert_true(is_there(netcfg, "lo"));
-	/* no use to try it over and over */
-	assert_false(netcfg_links_await_sweep(netcfg));
-	netns_run("ip link set lo group 0");
-	assert_ok(netcfg_tap_delete(netcfg, "vdi1n0", &err));
-	assert_false(is_there(netcfg, "vdi1n0"));
-	assert_false(is_there(netcfg, "ifb-vdi1n0"));
-	close(fd);
+	/* and the next try finds them as they were */
+	assert_ok(netcfg_tap_renew(netcfg, "vdi1n0", &wish, fds, &err));
+	assert_true(has_tap(fds[0]) && has_tap(fds[1]));
+	close(fds[0]);
+	close(fds[1]);
+	close(other);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		netns_test(test_made_with_its_limits),
-		netns_test(test_failed_leaves_nothing),
-		netns_test(test_discarded_and_swept),
-		netns_test(test_swept_by_the_next),
-		netns_test(test_back_before_it_was_swept),
-		netns_test(test_strangers_stay),
-		netns_test(test_sweep_refused),
+		netns_test(test_tap_is_on_its_bridge),
+		netns_test(test_tap_without_bridge),
+		netns_test(test_tap_is_replaced),
+		netns_test(test_tap_is_deleted_while_held),
+		netns_test(test_bridge_goes_from_under_its_taps),
+		netns_test(test_tap_is_attached_again),
+		netns_test(test_deleted_tap_is_renewed),
+		netns_test(test_tap_with_queues_is_renewed),
+		netns_test(test_renewing_fails_whole),
 	};
 	netns_require();
 	return cmocka_run_group_tests(tests, NULL, NULL);

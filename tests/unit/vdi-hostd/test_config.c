@@ -98,6 +98,7 @@ static void test_all_keys(void **state)
 			   "space_critical_mib = 88\n"
 			   "[network]\n"
 			   "dnsmasq_binary = /a/dnsmasq\n"
+			   "vhost = off\n"
 			   "[spice]\n"
 			   "spice_listen = ::1\n"
 			   "spice_port = 65535\n"
@@ -123,6 +124,7 @@ static void test_all_keys(void **state)
 	assert_int_equal(config.space_critical_percent, 89);
 	assert_int_equal(config.space_critical_mib, 88);
 	assert_string_equal(config.dnsmasq_binary, "/a/dnsmasq");
+	assert_false(config.vhost);
 	assert_string_equal(config.spice_listen, "::1");
 	assert_int_equal(config.spice_port, 65535);
 	assert_string_equal(config.spice_public_host, "host.example");

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "base/mem.h"
 #include "vdi-hostd/db/db.h"
@@ -68,6 +69,16 @@ static inline void fixture_reopen(struct fixture *f)
 	assert_works(f, db_open(f->path, &f->db, &f->err));
 }
 
+/* SQL from outside, while the daemon is not there. */
+static inline void fixture_sql(struct fixture *f, const char *sql)
+{
+	sqlite3 *sqlite;
+	db_close(TAKE_PTR(f->db));
+	assert_int_equal(sqlite3_open(f->path, &sqlite), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(sqlite, sql, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(sqlite);
+}
+
 #define test_with_db(test) cmocka_unit_test_setup_teardown(test, fixture_make, fixture_remove)
 
 static inline struct db_image an_image(const char *id, const char *name, int64_t version)
@@ -100,7 +111,7 @@ static inline struct db_desktop a_desktop(const char *id, const char *name, int6
 
 static inline struct db_nic a_nic(const char *desktop_id, int64_t number, const char *network_id)
 {
-	struct db_nic row = {.number = number, .link_up = true};
+	struct db_nic row = {.number = number, .link_up = true, .queues = 1};
 	snprintf(row.desktop_id, sizeof(row.desktop_id), "%s", desktop_id);
 	snprintf(row.network_id, sizeof(row.network_id), "%s", network_id);
 	snprintf(row.mac, sizeof(row.mac), "52:54:00:00:00:%02x", (unsigned int)number & 0xff);

@@ -7,16 +7,6 @@
 
 #include "fixture.h"
 
-/* SQL from outside, while the daemon is not there. */
-static void run_sql(struct fixture *f, const char *sql)
-{
-	sqlite3 *sqlite;
-	db_close(TAKE_PTR(f->db));
-	assert_int_equal(sqlite3_open(f->path, &sqlite), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(sqlite, sql, NULL, NULL, NULL), SQLITE_OK);
-	sqlite3_close(sqlite);
-}
-
 static void keeps_what_it_is_told(void **state)
 {
 	struct fixture *f = *state;
@@ -70,7 +60,7 @@ static void newer_file_is_left_alone(void **state)
 {
 	struct fixture *f = *state;
 	struct stat before, after;
-	run_sql(f, "PRAGMA journal_mode = DELETE; PRAGMA user_version = 1000");
+	fixture_sql(f, "PRAGMA journal_mode = DELETE; PRAGMA user_version = 1000");
 	assert_int_equal(stat(f->path, &before), 0);
 	assert_fails(f, ERR_UNSUPPORTED, db_open(f->path, &f->db, &f->err));
 	assert_null(f->db);
@@ -89,7 +79,7 @@ static void migration_that_fails_changes_nothing(void **state)
 	 */
 	db_close(TAKE_PTR(f->db));
 	assert_int_equal(unlink(f->path), 0);
-	run_sql(f, "CREATE TABLE desktop (x)");
+	fixture_sql(f, "CREATE TABLE desktop (x)");
 	assert_fails(f, ERR_IO, db_open(f->path, &f->db, &f->err));
 	assert_int_equal(sqlite3_open(f->path, &sqlite), SQLITE_OK);
 	assert_int_equal(
@@ -114,7 +104,7 @@ static void damage_is_recognised(void **state)
 	struct fixture *f = *state;
 	char junk[8192];
 	memset(junk, 0x5a, sizeof(junk));
-	run_sql(f, "PRAGMA wal_checkpoint(TRUNCATE)");
+	fixture_sql(f, "PRAGMA wal_checkpoint(TRUNCATE)");
 	write_at(f->path, 100, junk, sizeof(junk)); /* the schema's page, behind a good header */
 	assert_fails(f, ERR_CORRUPT, db_open(f->path, &f->db, &f->err));
 	assert_non_null(strstr(f->err.msg, "backup"));
@@ -128,7 +118,7 @@ static void torn_file_is_recognised(void **state)
 	struct fixture *f = *state;
 	struct db_image row = an_image("a", "a", 1);
 	assert_works(f, db_image_insert(f->db, &row, &f->err));
-	run_sql(f, "PRAGMA wal_checkpoint(TRUNCATE)");
+	fixture_sql(f, "PRAGMA wal_checkpoint(TRUNCATE)");
 	assert_int_equal(truncate(f->path, 4096 * 2), 0);
 	int failed = db_open(f->path, &f->db, &f->err);
 	if (!failed)

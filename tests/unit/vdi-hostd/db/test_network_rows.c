@@ -28,6 +28,10 @@ static void settings(void **state)
 	a.vxlan_port = 4789;
 	memset(a.peers, '1', DB_NETWORK_PEERS_MAX);
 	a.dns = a.isolate_ports = a.dnsmasq_stale = true;
+	a.openings.n = DB_OPENINGS_MAX;
+	for (size_t i = 0; i < DB_OPENINGS_MAX; i++)
+		a.openings.opening[i] = (struct db_opening){
+			i % 2 ? DB_PROTOCOL_TCP : DB_PROTOCOL_UDP, i ? 65535 : 1, 65535};
 	a.confirm_until = 1LL << 50;
 	assert_works(f, db_network_insert(f->db, &a, &f->err));
 	assert_works(f, db_network_each(f->db, keep_network, &got, &f->err));
@@ -41,6 +45,31 @@ static void settings(void **state)
 	assert_false(got.dns);
 	a.kind = (enum db_network_kind)5;
 	assert_fails(f, ERR_CONFLICT, db_network_update(f->db, &a, &f->err));
+}
+
+static void damaged_openings(void **state)
+{
+	struct fixture *f = *state;
+	struct db_network a = a_network("a", "lan", 1);
+	static const char *const bad[] = {
+		"x",         "tcp",       "tcp:",     "tcp:1",          "tcp:1-",
+		"tcp:0-1",   "tcp:2-1",   "tcp:-1-5", "icm:1-1",        "tcp:1-65536",
+		"tcp:1-1;",  "tcp:1-1,,", ",tcp:1-1", "tcp:1-1udp:2-2", "tcp:99999999999-1",
+		"tcp:1-1,x",
+	};
+	char sql[96], many[DB_OPENINGS_MAX * 8 + 96] = "UPDATE network SET openings = 'tcp:1-1";
+	assert_works(f, db_network_insert(f->db, &a, &f->err));
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		snprintf(sql, sizeof(sql), "UPDATE network SET openings = '%s'", bad[i]);
+		fixture_sql(f, sql);
+		assert_works(f, db_open(f->path, &f->db, &f->err));
+		assert_fails(f, ERR_CORRUPT, db_network_each(f->db, keep_network, &a, &f->err));
+	}
+	for (size_t i = 0; i < DB_OPENINGS_MAX; i++)
+		strcat(many, ",tcp:1-1");
+	fixture_sql(f, strcat(many, "'"));
+	assert_works(f, db_open(f->path, &f->db, &f->err));
+	assert_fails(f, ERR_CORRUPT, db_network_each(f->db, keep_network, &a, &f->err));
 }
 
 static void uplinks(void **state)
@@ -71,15 +100,17 @@ static void forwards(void **state)
 {
 	struct fixture *f = *state;
 	struct db_network net = a_network("n", "lan", 1);
-	static struct db_forward a = {.id = "a",
-				      .network_id = "n",
-				      .mac = "52:54:00:00:00:01",
-				      .protocol = DB_PROTOCOL_UDP,
-				      .host_address = 0xfffffffe,
-				      .host_port = 65535,
-				      .port = 1,
-				      .count = 1,
-				      .created_at = 7};
+	static struct db_forward a = {
+		.id = "a",
+		.network_id = "n",
+		.mac = "52:54:00:00:00:01",
+		.protocol = DB_PROTOCOL_UDP,
+		.host = {0xfffffffe, "fd00:aaaa:bbbb:cccc:dddd:eeee:255.255.255.255"},
+		.to = {1, "fd00::1"},
+		.host_port = 65535,
+		.port = 1,
+		.count = 1,
+		.created_at = 7};
 	struct db_forward got;
 	memset(&got, 0, sizeof(got));
 	assert_fails(f, ERR_CONFLICT, db_forward_insert(f->db, &a, &f->err)); /* no network */
@@ -92,11 +123,12 @@ static void forwards(void **state)
 	snprintf(b.id, sizeof(b.id), "b");
 	b.host_port = 65536;
 	assert_fails(f, ERR_CONFLICT, db_forward_insert(f->db, &b, &f->err));
-	assert_works(f, db_forward_set_ip(f->db, "a", 0xfffffffd, &f->err));
+	static const struct db_addresses to = {0xfffffffd, "fd00::2"};
+	assert_works(f, db_forward_set_to(f->db, "a", &to, &f->err));
 	assert_works(f, db_forward_each(f->db, keep_forward, &got, &f->err));
-	assert_int_equal(got.ip, 0xfffffffd);
+	assert_memory_equal(&got.to, &to, sizeof(to));
 	assert_works(f, db_forward_delete(f->db, "a", &f->err));
-	assert_fails(f, ERR_NOT_FOUND, db_forward_set_ip(f->db, "a", 1, &f->err));
+	assert_fails(f, ERR_NOT_FOUND, db_forward_set_to(f->db, "a", &to, &f->err));
 	assert_fails(f, ERR_NOT_FOUND, db_forward_delete(f->db, "a", &f->err));
 	/* they go with their network */
 	assert_works(f, db_forward_insert(f->db, &a, &f->err));
@@ -268,9 +300,13 @@ static void groups_of_nics(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		test_with_db(settings),        test_with_db(uplinks),
-		test_with_db(forwards),        test_with_db(reservations),
-		test_with_db(firewall_groups), test_with_db(groups_of_networks),
+		test_with_db(settings),
+		test_with_db(damaged_openings),
+		test_with_db(uplinks),
+		test_with_db(forwards),
+		test_with_db(reservations),
+		test_with_db(firewall_groups),
+		test_with_db(groups_of_networks),
 		test_with_db(groups_of_nics),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

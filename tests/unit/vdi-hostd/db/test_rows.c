@@ -160,6 +160,9 @@ static void desktops_hold_what_they_use(void **state)
 	nic.link_up = false;
 	nic.to_guest = (struct db_rate){1, 2};
 	nic.from_guest = (struct db_rate){3, 4};
+	nic.queues = 8;
+	nic.given_queues = 4;
+	nic.given_vhost = true;
 	assert_works(f, db_nic_update(f->db, &nic, &f->err));
 	assert_works(f, db_nic_each(f->db, keep_nic, &got_nic, &f->err));
 	assert_memory_equal(&got_nic, &nic, sizeof(nic));
@@ -169,6 +172,9 @@ static void desktops_hold_what_they_use(void **state)
 	assert_works(f, db_nic_delete(f->db, "a", 1, &f->err));
 	nic = a_nic("a", 8, "net");
 	assert_fails(f, ERR_CONFLICT, db_nic_insert(f->db, &nic, &f->err)); /* the number */
+	nic = a_nic("a", 1, "net");
+	nic.queues = 9;
+	assert_fails(f, ERR_CONFLICT, db_nic_insert(f->db, &nic, &f->err));
 	a.op = DB_DESKTOP_OP_DELETE;
 	a.restart = DB_RESTART_ALWAYS;
 	a.wanted = a.autostart = a.failed = true;

@@ -55,7 +55,10 @@ struct bench {
 	int calls[PRIV_VERBS_END];
 	pid_t pids[BENCH_PROCESS];
 	size_t n_pids;
-	int tap_end; /* hangs up once nobody holds the tap */
+	bool has_vhost;        /* taps come with it */
+	int vhost_sys;         /* or an errno says why not */
+	int tap_end;           /* hangs up once nobody holds the tap */
+	struct qemu_spec spec; /* of the last one that was spawned */
 
 	/* QEMU */
 	int listener, client;
@@ -73,6 +76,8 @@ struct bench {
 	const char *picture;
 	size_t picture_len;
 	char heard[2048]; /* the commands, separated by blanks */
+	const char *keep; /* this command's last line goes to: */
+	char kept[4096];
 
 	/* images and networks */
 	bool fail_overlay, fail_overlay_delete, fail_chain, fail_hosts, fail_disc;

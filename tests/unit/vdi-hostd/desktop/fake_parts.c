@@ -29,14 +29,19 @@ static void on_closed(uv_handle_t *handle)
 	free(handle->data);
 }
 
-static int give_tap(struct bench *bench)
+static void give_tap(struct bench *bench, uint32_t queues, struct priv_reply *reply, int *fds)
 {
 	int ends[2];
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
 	if (bench->tap_end >= 0)
 		close(bench->tap_end);
 	bench->tap_end = ends[0];
-	return ends[1];
+	reply->queues = queues;
+	reply->n_fds = bench->has_vhost ? 2 * queues : queues;
+	reply->vhost_sys = bench->vhost_sys;
+	for (size_t i = 0; i < reply->n_fds; i++)
+		fds[i] = fcntl(ends[1], F_DUPFD_CLOEXEC, 3);
+	close(ends[1]);
 }
 
 static void format_uuid(const uint8_t *u, char *ret)
@@ -94,13 +99,13 @@ static void perform(uv_timer_t *timer)
 	struct bench_answer *answer = timer->data;
 	struct bench *bench = answer->bench;
 	struct priv_reply reply = {.wait_status = -1};
-	int fd = -1;
+	int fds[2 * QEMU_QUEUES_MAX];
 	if (answer->req.verb == bench->fail)
 		err_set(&reply.err, ERR_IO, "told to fail");
 	else if (answer->req.verb == PRIV_TAP_CREATE)
-		fd = give_tap(bench);
+		give_tap(bench, answer->req.u.tap.queues, &reply, fds);
 	else if (answer->req.verb == PRIV_QEMU_SPAWN)
-		fd = spawn(answer, &reply);
+		fds[reply.n_fds++] = spawn(answer, &reply);
 	else if (answer->req.verb == PRIV_QEMU_SIGNAL && !bench->immortal)
 		kill(answer->req.u.process.pid, answer->req.u.process.sig);
 	else if (answer->req.verb == PRIV_REAP)
@@ -112,8 +117,9 @@ static void perform(uv_timer_t *timer)
 		break;
 	}
 	if (answer->cb)
-		answer->cb(answer->data, &reply, &fd, reply.err.code ? &reply.err : NULL);
-	mem_closep(&fd);
+		answer->cb(answer->data, &reply, fds, reply.err.code ? &reply.err : NULL);
+	for (size_t i = 0; i < reply.n_fds; i++)
+		mem_closep(&fds[i]);
 	mem_closep(&answer->qmp_fd);
 	uv_close((uv_handle_t *)timer, on_closed);
 }
@@ -134,6 +140,7 @@ void priv_call(struct priv *priv, const struct priv_request *req, const int *fds
 		if (qemu_spec_check(&req->u.qemu, n_fds, &err) < 0)
 			fail_msg("%s", err.msg);
 		answer->qmp_fd = fcntl(fds[req->u.qemu.qmp_fd], F_DUPFD_CLOEXEC, 3);
+		bench->spec = req->u.qemu;
 	}
 	uv_timer_init(&bench->loop, &answer->timer);
 	answer->timer.data = answer;
@@ -378,6 +385,7 @@ int networks_tap_request(struct networks *all, const struct db_network *network,
 	*ret = (struct priv_request){.verb = verb};
 	ret->u.tap.desktop = tap->desktop;
 	ret->u.tap.network = (uint32_t)network->slot;
+	ret->u.tap.queues = (uint8_t)tap->queues;
 	return 0;
 }
 

@@ -144,6 +144,8 @@ static void on_line(struct bench *bench)
 	sscanf(word + 10, " \"%63[^\"]", command);
 	size_t used = strlen(bench->heard);
 	snprintf(bench->heard + used, sizeof(bench->heard) - used, "%s ", command);
+	if (bench->keep && strcmp(bench->keep, command) == 0)
+		snprintf(bench->kept, sizeof(bench->kept), "%s", bench->line);
 	if (misbehave(bench, command))
 		return;
 	if (bench->at && strcmp(bench->at, command) == 0 && bench->how == BENCH_REFUSE)

@@ -1,8 +1,10 @@
 #include "fake_priv.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -91,9 +93,71 @@ static void send_signal(struct fake_priv *fake, const struct priv_process *proce
 	kill(process->pid, process->sig);
 }
 
+/* ---- forwards ---- */
+
+static bool is_same(const struct netcfg_forward *a, const struct netcfg_forward *b)
+{
+	return a->protocol == b->protocol && a->port_first == b->port_first &&
+	       a->port_last == b->port_last && a->guest_port == b->guest_port &&
+	       netcfg_addr_equal(&a->guest, &b->guest) && netcfg_addr_equal(&a->host, &b->host);
+}
+
+static struct netcfg_forward *find_forward(struct fake_priv *fake,
+					   const struct netcfg_forward *forward)
+{
+	for (size_t i = 0; i < fake->n_forwards; i++)
+		if (is_same(&fake->forwards[i], forward))
+			return &fake->forwards[i];
+	return NULL;
+}
+
+static void do_forward(struct fake_priv *fake, const struct priv_request *req,
+		       struct priv_reply *reply)
+{
+	struct netcfg_forward *found = find_forward(fake, &req->u.forward);
+	if (req->verb == PRIV_FORWARD_LOOK)
+		reply->missing = found ? 0 : PRIV_MISSING_FORWARD;
+	else if (req->verb == PRIV_FORWARD_DELETE && found)
+		*found = fake->forwards[--fake->n_forwards];
+	else if (req->verb == PRIV_FORWARD_ENSURE && !found && fake->n_forwards < FAKE_FORWARDS_MAX)
+		fake->forwards[fake->n_forwards++] = req->u.forward;
+}
+
+const char *fake_priv_forward(const struct fake_priv *fake, int family, unsigned int port)
+{
+	static char text[INET6_ADDRSTRLEN];
+	for (size_t i = 0; i < fake->n_forwards; i++) {
+		const struct netcfg_forward *forward = &fake->forwards[i];
+		if (forward->guest.family == family && forward->protocol == NETCFG_TCP &&
+		    forward->port_first <= port && port <= forward->port_last)
+			return inet_ntop(family, &forward->guest.v4, text, sizeof(text));
+	}
+	return "";
+}
+
+/* Is it what it is told to fail at, or not to answer? */
+static bool is_meant(const struct fake_priv *fake, enum priv_verb verb,
+		     const struct priv_request *req)
+{
+	return verb == (enum priv_verb)req->verb &&
+	       (fake->family == 0 || req->u.forward.guest.family == fake->family);
+}
+
 static void on_closed(uv_handle_t *handle)
 {
 	free(handle->data);
+}
+
+static void obey(struct fake_priv *fake, const struct priv_request *req, struct priv_reply *reply,
+		 int *fd)
+{
+	if (req->verb == PRIV_DNSMASQ_SPAWN)
+		spawn(fake, req, reply, fd);
+	else if (req->verb == PRIV_DNSMASQ_SIGNAL)
+		send_signal(fake, &req->u.process);
+	else if (req->verb == PRIV_FORWARD_ENSURE || req->verb == PRIV_FORWARD_DELETE ||
+		 req->verb == PRIV_FORWARD_LOOK)
+		do_forward(fake, req, reply);
 }
 
 static void answer(uv_timer_t *timer)
@@ -102,12 +166,14 @@ static void answer(uv_timer_t *timer)
 	struct fake_priv *fake = answer->fake;
 	struct priv_reply reply = {.wait_status = -1};
 	int fd = -1;
-	if (answer->req.verb == fake->fail)
+	if (is_meant(fake, fake->fail, &answer->req)) {
 		err_set(&reply.err, ERR_IO, "told to fail");
-	else if (answer->req.verb == PRIV_DNSMASQ_SPAWN)
-		spawn(fake, &answer->req, &reply, &fd);
-	else if (answer->req.verb == PRIV_DNSMASQ_SIGNAL)
-		send_signal(fake, &answer->req.u.process);
+		fake->fail = fake->once ? 0 : fake->fail;
+	} else if (answer->req.verb == fake->misses) {
+		reply.missing = UINT32_MAX;
+	} else {
+		obey(fake, &answer->req, &reply, &fd);
+	}
 	if (answer->cb)
 		answer->cb(answer->data, &reply, &fd, reply.err.code ? &reply.err : NULL);
 	mem_closep(&fd);
@@ -127,7 +193,9 @@ void priv_call(struct priv *priv, const struct priv_request *req, const int *fds
 		fake->asked[fake->n_asked++] = (enum priv_verb)req->verb;
 	if (req->verb == PRIV_BRIDGE_ENSURE || req->verb == PRIV_DNSMASQ_SPAWN)
 		fake->network = req->u.network;
-	if (req->verb == fake->silent) {
+	if (req->verb == PRIV_TAP_ATTACH)
+		fake->tap = req->u.tap;
+	if (is_meant(fake, fake->silent, req)) {
 		next->next = silent;
 		silent = next;
 		return;

@@ -69,7 +69,7 @@ static void fill_spec(struct qemu_spec *spec)
 			   .format = {QEMU_FILE_QCOW2, QEMU_FILE_QCOW2},
 			   .fd = {GUEST_TOP, GUEST_BASE},
 			   .boot_index = 1}},
-		.nics = {{.mac = {0x52, 0x54, 0, 1, 2, 3}, .tap_fd = QEMU_NIC_USER, .link_up = 1}},
+		.nics = {{.mac = {0x52, 0x54, 0, 1, 2, 3}, .link_up = 1}},
 	};
 }
 

@@ -15,6 +15,7 @@
 
 #include "base/mem.h"
 #include "guest.h"
+#include "vdi-hostd/priv/verbs.h"
 #include "vdi-hostd/priv/wire.h"
 
 struct bench {
@@ -182,7 +183,7 @@ static void test_reply_fd(void **state)
 	close_bench(&bench);
 }
 
-enum lie { LIE_SHORT, LIE_LONG, LIE_FDS, LIE_CODE, LIE_TEXT, LIE_TOO_MANY_FDS, LIES };
+enum lie { LIE_SHORT, LIE_LONG, LIE_FDS, LIE_CODE, LIE_TEXT, LIE_TOO_MANY_FDS, LIE_QUEUES, LIES };
 
 static void tell_lie(int peer, enum lie lie)
 {
@@ -190,7 +191,7 @@ static void tell_lie(int peer, enum lie lie)
 		struct priv_reply reply;
 		char more;
 	} message = {0};
-	int fds[2] = {STDIN_FILENO, STDIN_FILENO};
+	int fds[PRIV_REPLY_FDS_MAX + 1] = {STDIN_FILENO};
 	size_t size = sizeof(message.reply), n_fds = 0;
 
 	switch (lie) {
@@ -211,8 +212,11 @@ static void tell_lie(int peer, enum lie lie)
 		memset(message.reply.err.msg, 'x', sizeof(message.reply.err.msg));
 		break;
 	case LIE_TOO_MANY_FDS:
-		message.reply.n_fds = 2;
-		n_fds = 2;
+		message.reply.n_fds = n_fds = PRIV_REPLY_FDS_MAX + 1;
+		break;
+	case LIE_QUEUES:
+		message.reply.n_fds = n_fds = 3;
+		message.reply.queues = 2;
 		break;
 	case LIES:
 		break;

@@ -1,10 +1,15 @@
 #include "vdi-hostd/priv/qemu_spec.h"
 
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +18,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "guest.h"
+#include "netcfg/tap.h"
 #include "vdi-hostd/priv/verbs.h"
 
 static int setup(void **state)
@@ -249,7 +255,10 @@ static void test_check(void **state)
 	REFUSE(spec.incoming = 2, "incoming");
 	REFUSE(spec.nics[0].mac[0] = 1, "mac");
 	REFUSE(memset(spec.nics[0].mac, 0, 6), "mac");
-	REFUSE(spec.nics[0].tap_fd = GUEST_FDS, "tap_fd");
+	REFUSE(spec.nics[0].queues = QEMU_QUEUES_MAX + 1, "queues");
+	REFUSE((spec.nics[0].queues = 1, spec.nics[0].tap_fd[0] = GUEST_FDS), "tap_fd");
+	REFUSE(spec.nics[0].vhost = 1, "vhost"); /* without a tap */
+	REFUSE((spec.nics[0].queues = 1, spec.nics[0].vhost = 2), "vhost");
 	REFUSE(spec.nics[0].link_up = 2, "link_up");
 	REFUSE(spec.nics[0].number = QEMU_NICS_MAX, "number");
 	REFUSE(spec.nics[0].mtu = 1, "mtu");
@@ -285,15 +294,22 @@ static void test_largest(void **state)
 		}
 	}
 	for (size_t i = 0; i < QEMU_NICS_MAX; i++) {
-		spec.nics[i] = spec.nics[0];
-		spec.nics[i].number = (uint8_t)i;
-		spec.nics[i].tap_fd = next++;
+		struct qemu_nic *nic = &spec.nics[i];
+		*nic = spec.nics[0];
+		nic->number = (uint8_t)i;
+		nic->queues = QEMU_QUEUES_MAX;
+		nic->vhost = 1;
+		for (size_t k = 0; k < QEMU_QUEUES_MAX; k++) {
+			nic->tap_fd[k] = next++;
+			nic->vhost_fd[k] = next++;
+		}
 	}
 	spec.cdrom_fd = next++;
 	spec.cdrom_boot = QEMU_DISKS_MAX + 1;
 	spec.incoming = 1;
 	for (int i = 0; i < QEMU_FDS_MAX; i++)
 		numbers[i] = i + 3;
+	assert_int_equal(next, QEMU_FDS_MAX);
 	if (qemu_spec_check(&spec, next, &err) < 0)
 		fail_msg("%s", err.msg);
 	qemu_argv_build(&spec, "/usr/bin/qemu-system-x86_64", numbers, &argv);
@@ -326,6 +342,108 @@ static void test_node_names(void **state)
 	argv_done(&argv);
 }
 
+static void assert_argv(const struct qemu_spec *spec, const char *netdev, const char *queues)
+{
+	const int numbers[] = {3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+	struct argv argv;
+	size_t found = 0;
+
+	qemu_argv_build(spec, "/usr/bin/qemu", numbers, &argv);
+	for (size_t i = 0; i < argv.n; i++) {
+		const char *nic = strstr(argv.arg[i], ",bus=nicbus0");
+		found += strcmp(argv.arg[i], netdev) == 0;
+		found += nic && strcmp(nic, queues) == 0;
+	}
+	assert_int_equal(found, 2);
+	argv_done(&argv);
+}
+
+static void test_queues(void **state)
+{
+	const struct guest *guest = *state;
+	struct qemu_spec spec = guest->req.u.qemu;
+	struct qemu_nic *nic = &spec.nics[0];
+	struct err err;
+
+	assert_argv(&spec, "user,id=net0,restrict=off", ",bus=nicbus0");
+	nic->queues = 1;
+	nic->tap_fd[0] = GUEST_FDS;
+	assert_argv(&spec, "tap,id=net0,fds=9,vhost=off", ",bus=nicbus0");
+	nic->vhost = 1;
+	nic->vhost_fd[0] = GUEST_FDS + 2;
+	assert_argv(&spec, "tap,id=net0,fds=9,vhost=on,vhostfds=11", ",bus=nicbus0");
+	nic->queues = 2;
+	nic->tap_fd[1] = GUEST_FDS + 1;
+	nic->vhost_fd[1] = GUEST_FDS + 3;
+	nic->mtu = 1400;
+	assert_argv(&spec, "tap,id=net0,fds=9:10,vhost=on,vhostfds=11:12",
+		    ",bus=nicbus0,host_mtu=1400,mq=on,vectors=6");
+	assert_int_equal(qemu_spec_check(&spec, GUEST_FDS + 4, &err), 0);
+	nic->vhost_fd[1] = nic->tap_fd[1];
+	assert_refused(&spec, GUEST_FDS + 4, "vhost_fd");
+}
+
+/* QEMU itself takes them, with and without vhost-net */
+static void run_with_queues(const struct guest *guest, bool vhost)
+{
+	struct verbs *verbs = verbs_new();
+	struct guest with = *guest;
+	struct qemu_nic *nic = &with.req.u.qemu.nics[0];
+	int fds[GUEST_FDS + 4], pidfd;
+	const size_t n = GUEST_FDS + (vhost ? 4 : 2);
+	struct priv_reply reply;
+	struct err err;
+
+	memcpy(fds, guest->fds, sizeof(guest->fds));
+	nic->queues = 2;
+	nic->vhost = vhost;
+	for (uint8_t i = 0; i < 2; i++) {
+		struct ifreq req = {.ifr_name = "mq0",
+				    .ifr_flags =
+					    IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE};
+		nic->tap_fd[i] = (uint8_t)(GUEST_FDS + i);
+		nic->vhost_fd[i] = (uint8_t)(GUEST_FDS + 2 + i);
+		fds[nic->tap_fd[i]] = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+		assert_int_equal(ioctl(fds[nic->tap_fd[i]], TUNSETIFF, &req), 0);
+	}
+	if (vhost)
+		assert_int_equal(netcfg_vhost_open(2, fds + GUEST_FDS + 2, &err), 0);
+	with.req.n_fds = (uint32_t)n;
+	if (verbs_check(&with.req, fds, n, &err) < 0)
+		fail_msg("%s", err.msg);
+	verbs_run(verbs, &with.req, fds, &reply, &pidfd);
+	assert_int_equal(reply.err.code, 0);
+	int qmp = guest_qmp_connect(guest);
+	show_log(guest);
+	assert_answer(qmp,
+		      "{\"execute\":\"qom-get\",\"arguments\":{\"path\":"
+		      "\"/machine/peripheral/nic0\",\"property\":\"vectors\"}}\n",
+		      "\"return\": 6");
+	assert_answer(qmp, "{\"execute\":\"cont\"}\n", "return");
+	quit(verbs, &reply, qmp, pidfd);
+	for (size_t i = GUEST_FDS; i < n; i++)
+		close(fds[i]);
+}
+
+/* in a network of their own, which the process keeps */
+static void test_real_queues(void **state)
+{
+	if (getuid() != 0 || unshare(CLONE_NEWNET) < 0) {
+		print_message("no network of its own to be had\n");
+		skip();
+	}
+	run_with_queues(*state, false);
+}
+
+static void test_real_vhost(void **state)
+{
+	if (getuid() != 0 || access("/dev/vhost-net", F_OK) < 0) {
+		print_message("this kernel has no vhost-net\n");
+		skip();
+	}
+	run_with_queues(*state, true);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -336,6 +454,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_check, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_largest, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_node_names, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_queues, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_real_queues, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_real_vhost, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 #include "vdi-hostd/priv/server.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -37,8 +38,11 @@ static void be_server(int fd, const struct half *half, int ready)
 {
 	struct verbs verbs = {
 		.rootless = getuid() != 0,
+		/* vhost-net is found missing only when it is opened */
+		.kernel_features = PRIV_HAS_MULTI_QUEUE | PRIV_HAS_VHOST_NET,
 		.config = {.uid = DAEMON_UID,
 			   .gid = DAEMON_UID,
+			   .vhost = true,
 			   .uid_base = GUEST_UID_BASE,
 			   .tool_uid = TOOL_UID,
 			   .qemu_binary = "/usr/bin/qemu-system-x86_64",
@@ -121,11 +125,10 @@ static struct priv_reply ask(struct half *half, const struct priv_request *req, 
 	assert_int_equal(wire_send(half->fd, req, sizeof(*req), fds, n_fds), 0);
 	assert_int_equal(wire_receive(half->fd, &reply, sizeof(reply), reply_fds, &n), 1);
 	assert_int_equal(n, reply.n_fds);
-	assert_true(n <= 1);
 	if (ret_fd)
 		*ret_fd = n ? reply_fds[0] : -1;
-	else if (n)
-		close(reply_fds[0]);
+	for (size_t i = ret_fd ? 1 : 0; i < n; i++)
+		close(reply_fds[i]);
 	return reply;
 }
 
@@ -246,6 +249,26 @@ static void test_networks_out_of_range(void **state)
 	bad = nat;
 	bad.underlay = 0;
 	bad_network(&bad);
+	bad = nat;
+	bad.n_openings = NETCFG_FIREWALL_OPENINGS_MAX + 1;
+	bad_network(&bad);
+	const struct netcfg_opening openings[] = {
+		{NETCFG_ICMP, 1, 1}, {NETCFG_PROTOCOL_ANY, 1, 1}, {77, 1, 1},
+		{NETCFG_TCP, 0, 1},  {NETCFG_UDP, 2, 1},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(openings); i++) {
+		/* the last of several */
+		bad = nat;
+		bad.n_openings = NETCFG_FIREWALL_OPENINGS_MAX;
+		for (size_t k = 0; k < NETCFG_FIREWALL_OPENINGS_MAX; k++)
+			bad.openings[k] = (struct netcfg_opening){NETCFG_TCP, 1, 65535};
+		bad.openings[NETCFG_FIREWALL_OPENINGS_MAX - 1] = openings[i];
+		bad_network(&bad);
+	}
+	bad = bridged;
+	bad.n_openings = 1;
+	bad.openings[0] = (struct netcfg_opening){NETCFG_TCP, 22, 22};
+	bad_network(&bad);
 	bad = bridged;
 	bad.vlan = 4095;
 	bad_network(&bad);
@@ -317,6 +340,9 @@ static void test_taps_and_rules_out_of_range(void **state)
 	t.n_groups = NETCFG_NIC_GROUPS_MAX + 1;
 	bad_tap(&t);
 	t.n_groups = 1;
+	bad_tap(&t);
+	t = tap;
+	t.queues = QEMU_QUEUES_MAX + 1;
 	bad_tap(&t);
 
 	f.protocol = NETCFG_ICMP;
@@ -427,7 +453,14 @@ static void test_out_of_range(void **state)
 		{PRIV_CGROUP_DELETE, {0, 0, 0, 0}},
 	};
 	const struct priv_tap taps[] = {
-		{0, 0, 1}, {PRIV_SLOT_MAX + 1, 0, 1}, {1, QEMU_NICS_MAX, 1}, {1, 0, 0}};
+		{0, 0, 1},
+		{PRIV_SLOT_MAX + 1, 0, 1},
+		{1, QEMU_NICS_MAX, 1},
+		{1, 0, 0},
+		{1, 0, 1, .pid = 1, .start_time = 5},
+		{1, 0, 1, .pid = -500, .start_time = 5},
+		{1, 0, 1, .pid = 500},
+	};
 	const struct {
 		uint32_t verb;
 		struct priv_process process;
@@ -492,12 +525,20 @@ static void test_fd_kinds(void **state)
 		fds[swaps[i].place] = guest.fds[swaps[i].with];
 		send_bad(&guest.req, fds, GUEST_FDS);
 	}
-	guest.req.u.qemu.nics[0].tap_fd = GUEST_FDS;
-	guest.req.n_fds = GUEST_FDS + 1;
-	int with_tap[GUEST_FDS + 1];
+	int with_tap[GUEST_FDS + 2];
 	memcpy(with_tap, guest.fds, sizeof(guest.fds));
 	with_tap[GUEST_FDS] = null;
+	guest.req.u.qemu.nics[0].queues = 1;
+	guest.req.u.qemu.nics[0].tap_fd[0] = GUEST_FDS;
+	guest.req.n_fds = GUEST_FDS + 1;
 	send_bad(&guest.req, with_tap, GUEST_FDS + 1);
+	/* a tap is no vhost-net */
+	with_tap[GUEST_FDS] = with_tap[GUEST_FDS + 1] = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	guest.req.u.qemu.nics[0].vhost = 1;
+	guest.req.u.qemu.nics[0].vhost_fd[0] = GUEST_FDS + 1;
+	guest.req.n_fds = GUEST_FDS + 2;
+	send_bad(&guest.req, with_tap, GUEST_FDS + 2);
+	close(with_tap[GUEST_FDS]);
 	guest_teardown(&guest);
 	close(null);
 }
@@ -625,6 +666,24 @@ static struct priv_reply ask_network(struct half *half, uint32_t verb, int *ret_
 	return reply;
 }
 
+/* as many descriptors as queues; twice as many where the host has vhost-net, else it says why */
+static void ask_queues(struct half *half, uint32_t queues)
+{
+	struct priv_request req = {.verb = PRIV_TAP_CREATE};
+	const bool has_vhost = access("/dev/vhost-net", F_OK) == 0;
+	int tap;
+
+	req.u.tap = (struct priv_tap){3, 3, 7, .queues = (uint8_t)queues};
+	struct priv_reply reply = ask(half, &req, NULL, 0, &tap);
+	assert_int_equal(reply.err.code, 0);
+	assert_int_equal(reply.queues, queues);
+	assert_int_equal(reply.n_fds, has_vhost ? 2 * queues : queues);
+	assert_int_equal(reply.vhost_sys, has_vhost ? 0 : ENOENT);
+	assert_int_equal(in_net(half, "ip -d link show vdi3n3 | grep -q multi_queue"), 0);
+	close(tap);
+	assert_int_not_equal(in_net(half, "ip link show vdi3n3"), 0);
+}
+
 static void test_network(void **state)
 {
 	struct half half;
@@ -642,15 +701,29 @@ static void test_network(void **state)
 	assert_int_equal(in_net(&half, "ip -4 addr show vdibr7 | grep -q 10.99.0.1/24"), 0);
 	assert_int_equal(in_net(&half, "! command -v nft || nft list ruleset | grep -q vdibr7"), 0);
 
+	/* what is opened to guests: seen to be missing, made, seen to be there */
+	const uint32_t verbs[] = {PRIV_NETWORK_LOOK, PRIV_BRIDGE_ENSURE, PRIV_NETWORK_LOOK};
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+		struct priv_request opened = {.verb = verbs[i]};
+		opened.u.network = (struct priv_network){7, PRIV_NETWORK_NAT, 24, htonl(0x0a630001),
+							 .n_openings = 1};
+		opened.u.network.openings[0] = (struct netcfg_opening){NETCFG_TCP, 22, 22};
+		struct priv_reply seen = ask(&half, &opened, NULL, 0, NULL);
+		assert_int_equal(seen.err.code, 0);
+		assert_int_equal(seen.missing, i == 0 ? PRIV_MISSING_FIREWALL : 0);
+	}
+
 	struct priv_request req = {.verb = PRIV_TAP_CREATE};
 	req.u.tap = (struct priv_tap){3, 1, 7};
 	struct priv_reply reply = ask(&half, &req, NULL, 0, &tap);
 	assert_int_equal(reply.err.code, 0);
 	assert_int_equal(in_net(&half, "ip link show vdi3n1 | grep -q vdibr7"), 0);
+	assert_int_equal(reply.queues, 1);
 	assert_int_equal(in_net(&half, "ip link set vdi3n1 nomaster"), 0);
 	req.verb = PRIV_TAP_ATTACH;
 	assert_int_equal(ask(&half, &req, NULL, 0, NULL).err.code, 0);
 	assert_int_equal(in_net(&half, "ip link show vdi3n1 | grep -q vdibr7"), 0);
+	ask_queues(&half, QEMU_QUEUES_MAX);
 	req.verb = PRIV_TAP_CREATE;
 	req.u.tap.network = 8;
 	req.u.tap.nic = 2;

@@ -1,0 +1,129 @@
+"""Beside the firewalls that administrators use, the real ones: with the lines that docs/networks.md gives
+for each, guests get addresses and reach out, and port forwards lead in; their reloads take nothing of
+ours, and we touch nothing of theirs. Their settings are copies, mounted for this process alone."""
+import contextlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import vdi
+from spaces import (OUTSIDE, OUTSIDE_HOST, SERVE, net, outside, run, script, serve,  # noqa: F401
+                    spaces)
+
+GUEST, GATEWAY, PORT, CLOSED = "10.77.0.2", "10.77.0.1", 8022, 9999
+
+
+@pytest.fixture
+def private(tmp_path):
+    """private(FOLDER...): what is changed in there is gone after the test."""
+    with contextlib.ExitStack() as stack:
+        def make(*folders):
+            for folder in folders:
+                copy = tmp_path / folder.strip("/").replace("/", "-")
+                shutil.copytree(folder, copy, symlinks=True)
+                run("mount", "--bind", copy, folder)
+                stack.callback(run, "umount", folder)
+        yield make
+
+
+@pytest.fixture
+def site(net, spaces, script, outside):
+    """A nat network with a guest that serves, a port of the host's that leads to it, and one that is
+    the host's own."""
+    net.call("network.create", name="lan", kind="nat", cidr="10.77.0.0/24")
+    made = net.create_desktop("one", "lan")
+    guest, servers = spaces(), []
+    guest.plug("vdibr1", made["mac"], "tone")
+    net.call("network.forward.add", desktop="one", port=22, host_port=PORT)
+    serve(servers, [sys.executable, "-c", SERVE, "0.0.0.0", str(CLOSED)])
+    yield guest
+    for server in servers:
+        server.kill()
+        server.wait()
+
+
+def joins(guest, script):
+    got = guest.dhcp(script, tries=3)
+    return bool(got) and got["ip"] == GUEST
+
+
+def check_works(net, guest, outside):
+    """Both ways, and the host guarded as before, whatever the other firewall lets through."""
+    vdi.wait_until(lambda: net.call("network.get", network="lan")["state"] == "active", 10, "the network")
+    assert net.call("network.get", network="lan")["differences"] == []
+    assert guest.ask(OUTSIDE, 80) == OUTSIDE_HOST
+    assert outside.ask(OUTSIDE_HOST, PORT) == OUTSIDE
+    assert guest.ask(GATEWAY, CLOSED) is None
+
+
+def foreign_tables():
+    """All tables but ours, without what packets counted."""
+    tables = re.split(r"^(?=table )", run("nft", "list", "ruleset").stdout, flags=re.M)
+    return [re.sub(r"packets \d+ bytes \d+", "", table) for table in tables if "vdi-hostd" not in table]
+
+
+def test_ufw(private, net, site, script, outside):
+    if not shutil.which("ufw"):
+        pytest.skip("ufw is not installed")
+    private("/etc/ufw", "/etc/default", "/lib/ufw")
+    run("ufw", "--force", "enable")
+    try:
+        # as it comes, it lets guests neither ask for an address nor out
+        assert not joins(site, script)
+        for line in ("allow in on vdibr1", "route allow in on vdibr1", "route allow out on vdibr1"):
+            run("ufw", *line.split())
+        assert joins(site, script)
+        site.serve(GUEST, 22)
+        check_works(net, site, outside)
+        run("ufw", "reload")
+        before = foreign_tables()
+        check_works(net, site, outside)
+        # a network that comes and goes leaves its rules as they were
+        net.call("network.create", name="other", kind="nat", cidr="10.78.0.0/24")
+        net.call("network.delete", network="other")
+        assert foreign_tables() == before
+    finally:
+        run("ufw", "disable")
+    check_works(net, site, outside)
+
+
+@pytest.fixture
+def firewalld(private, tmp_path):
+    """The daemon, and the bus that its client finds it on. tests/run does not install it: where there is
+    systemd, that would switch it on."""
+    if not shutil.which("firewalld") or not shutil.which("dbus-daemon"):
+        pytest.skip("firewalld or dbus-daemon is not installed")
+    private("/etc/firewalld")
+    (tmp_path / "run").mkdir()
+    with contextlib.ExitStack() as stack:
+        run("mount", "--bind", tmp_path / "run", "/run")
+        stack.callback(run, "umount", "/run")
+        (tmp_path / "run/dbus").mkdir()
+        bus = "unix:path=/run/dbus/system_bus_socket"
+        for argv in (["dbus-daemon", "--system", "--nofork", "--nopidfile", f"--address={bus}"],
+                     ["firewalld", "--nofork", "--nopid"]):
+            process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            if argv[0] == "dbus-daemon":
+                vdi.wait_until((tmp_path / "run/dbus/system_bus_socket").exists, 10, "the bus")
+        vdi.wait_until(lambda: run("firewall-cmd", "--state", check=False).returncode == 0, 30, "firewalld")
+        yield
+
+
+def test_firewalld(firewalld, net, site, script, outside):
+    assert not joins(site, script)
+    run("firewall-cmd", "--permanent", "--zone=trusted", "--add-interface=vdibr1")
+    run("firewall-cmd", "--reload")
+    assert joins(site, script)
+    site.serve(GUEST, 22)
+    before = foreign_tables()
+    check_works(net, site, outside)
+    for how in ("--reload", "--complete-reload"):
+        run("firewall-cmd", how)
+        check_works(net, site, outside)
+    net.call("network.create", name="other", kind="nat", cidr="10.78.0.0/24")
+    net.call("network.delete", network="other")
+    assert foreign_tables() == before
