@@ -334,7 +334,7 @@ static int frame_stands(struct netcfg *netcfg, bool *ret, struct err *err)
 		{NFPROTO_INET, "input", 2},        {NFPROTO_INET, "forward", 3},
 		{NFPROTO_INET, "source", 2},       {NFPROTO_INET, "forwards", 1},
 		{NFPROTO_INET, "forwards-own", 1}, {NFPROTO_INET, "forwards-all", 9},
-		{NFPROTO_BRIDGE, "prerouting", 1}, {NFPROTO_BRIDGE, "postrouting", 2},
+		{NFPROTO_BRIDGE, "prerouting", 3}, {NFPROTO_BRIDGE, "postrouting", 2},
 	};
 	*ret = true;
 	for (size_t i = 0; i < ARRAY_LEN(hooks); i++) {

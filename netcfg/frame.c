@@ -162,11 +162,11 @@ static const char bridge_rules[] =
 	"add rule " B " from-arp goto drop-arp\n"
 
 	"add rule " B " from-ipv4 udp dport 67 jump to-dhcp\n"
-	"add rule " B " from-ipv4 iifname . ether saddr . ip saddr @source4 goto from-ipv4-own\n"
 	"add rule " B " from-ipv4 ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 "
 	"udp dport 67 accept\n"
 	"add rule " B " from-ipv4 iifname @any goto from-ipv4-own\n"
 	"add rule " B " from-ipv4 goto drop-ipv4\n"
+	"add rule " B " from-ipv4-own udp dport 67 jump to-dhcp\n"
 	"add rule " B " from-ipv4-own udp sport 67 goto drop-dhcp\n"
 	/* who asks for listeners decides what the bridge sends to whom */
 	"add rule " B " from-ipv4-own igmp type membership-query goto drop-ra\n"
@@ -223,12 +223,20 @@ static const char bridge_rules[] =
 	"add rule " B " router-solicit goto drop-nd\n";
 /* clang-format on */
 
-/* Before ebtables' DNAT, and before br_netfilter lets the host's own rules see the packet. */
+/*
+ * Before ebtables' DNAT, and before br_netfilter lets the host's own rules see the packet. First
+ * what nearly every packet is, in one look: sent by a NIC from its own MAC and address. Whatever is
+ * not goes all the way, and is judged there.
+ */
 static const char bridge_hooks[] =
 	"add chain " B " prerouting { type filter hook prerouting priority -350; policy accept; }\n"
 	"add chain " B " postrouting { type filter hook postrouting priority 0; policy accept; }\n"
 	"flush chain " B " prerouting\n"
 	"flush chain " B " postrouting\n"
+	"add rule " B " prerouting ether type ip iifname . ether saddr . ip saddr @source4 "
+	"goto from-ipv4-own\n"
+	"add rule " B " prerouting ether type ip6 meta l4proto != ipv6-icmp "
+	"iifname . ether saddr . ip6 saddr @source6 goto from-ipv6-own\n"
 	"add rule " B " prerouting iifname @nics goto from\n"
 	"add rule " B " postrouting ether type ip oifname @grouped goto in4\n"
 	"add rule " B " postrouting ether type ip6 oifname @grouped goto in6\n";

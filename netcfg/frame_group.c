@@ -152,14 +152,15 @@ static void gate_write(FILE *text, const struct way *way, const struct ip *ip)
 {
 	const struct key key = key_of(way, ip);
 	const char *const w = way->name, *const v = ip->version;
-	/* the first packet stands for those after it; a later piece has no ports */
-	fprintf(text, "add rule " B " %s%s %s != 0 accept\n", w, v,
-		ip == &ips[0] ? "ip frag-off & 0x1fff" : "frag frag-off");
 	for (int kept = 1; kept >= 0; kept--)
 		for (size_t p = 0; p < ARRAY_LEN(protocols); p++)
 			fprintf(text, "add rule " B " %s%s meta l4proto %s %s @%s%s%s goto %s-%s\n",
 				w, v, protocols[p].name, key.flow, protocols[p].name, v,
 				kept ? "-kept" : "", kept ? "kept" : "known", w);
+	/* the first packet stands for those after it; a later piece has no ports, so is none known
+	 */
+	fprintf(text, "add rule " B " %s%s %s != 0 accept\n", w, v,
+		ip == &ips[0] ? "ip frag-off & 0x1fff" : "frag frag-off");
 	fprintf(text, "add rule " B " %s%s %s type echo-reply %s @echoes%s accept\n", w, v,
 		ip->icmp, key.echo, v);
 	free_write(text, way, ip);

@@ -11,6 +11,7 @@
 struct netcfg {
 	struct nl_sock *sock; /* rtnetlink */
 	struct nl_sock *nft;  /* nfnetlink; NULL until the first use */
+	bool discarded;       /* there may be links for netcfg_links_sweep() */
 };
 
 /** netcfg_err_nl() - an error from what libnl returned (0 or negative NLE_*); returns -1 */
@@ -61,11 +62,13 @@ void netcfg_mac_of_name(const char *name, uint8_t mac[6]);
 /**
  * struct netcfg_batch - requests that go to the kernel in one system call, in this order
  * @what: for messages, borrowed
+ * @link: where the answer of a question for a link goes, or NULL
  * @sys:  after netcfg_batch_send(): the errno of each, 0 for success, -1 where none came
  */
 struct netcfg_batch {
 	struct nl_msg *msg[NETCFG_BATCH_MAX];
 	const char *what[NETCFG_BATCH_MAX];
+	struct netcfg_link *link[NETCFG_BATCH_MAX];
 	int sys[NETCFG_BATCH_MAX];
 	size_t n;
 };
@@ -112,7 +115,26 @@ struct nlattr *netcfg_nest(struct nl_msg *msg, int type);
 struct nl_msg *netcfg_link_add(struct netcfg_batch *batch, const char *what, int type,
 			       int nlm_flags, int index, unsigned int flags, unsigned int change);
 
+/**
+ * netcfg_find_add() - one more question: the link of that name, as netcfg_link_find() tells it
+ * @ret: borrowed; filled in by netcfg_batch_send(), @ret->index is 0 where there is none
+ */
+void netcfg_find_add(struct netcfg_batch *batch, const char *name, struct netcfg_link *ret);
+
 /* ---- links ---- */
+
+/* The group of links that netcfg_links_sweep() deletes; a number that nobody else will have. */
+#define NETCFG_LINK_GROUP_DISCARDED 0x76646967U
+
+/** netcfg_discard_add() - link @index is down at once, and goes with netcfg_links_sweep() */
+void netcfg_discard_add(struct netcfg *netcfg, struct netcfg_batch *batch, int index);
+
+/** netcfg_keep_put() - to an RTM_NEWLINK: should it have been discarded, it stays after all */
+void netcfg_keep_put(struct nl_msg *msg);
+
+/** netcfg_link_check_kind() - ERR_CONFLICT for a link that is there and of another kind */
+int netcfg_link_check_kind(const struct netcfg_link *link, const char *kind,
+			   struct err *err) warn_unused;
 
 /** netcfg_link_find() - like netcfg_link_get(), but without counters and the master's name, and a
  * missing link is no error: @ret->index is 0 then. @kind: ERR_CONFLICT for another; or NULL */
@@ -134,7 +156,11 @@ void netcfg_address_add(struct netcfg_batch *batch, int type, int index,
 int netcfg_address_link(struct netcfg *netcfg, const struct netcfg_addr *address, int *ret,
 			struct err *err) warn_unused;
 
+/* ---- ports and rates ---- */
+
 struct netcfg_port;
+struct netcfg_rate;
+struct netcfg_rates;
 
 /** netcfg_port_add() - the requests that make link @index a port, with all but "up" */
 void netcfg_port_add(struct netcfg_batch *batch, int index, int bridge,
@@ -142,3 +168,28 @@ void netcfg_port_add(struct netcfg_batch *batch, int index, int bridge,
 
 /** netcfg_port_check() - is all in range? */
 int netcfg_port_check(const struct netcfg_port *port, struct err *err) warn_unused;
+
+/** netcfg_rates_check() - are both in range? */
+int netcfg_rates_check(const char *name, const struct netcfg_rates *rates,
+		       struct err *err) warn_unused;
+
+/** netcfg_rate_add() - the request that limits what leaves by link @index; the rate is not 0 */
+void netcfg_rate_add(struct netcfg_batch *batch, int index, const struct netcfg_rate *rate);
+
+/** netcfg_rate_missing() - @rc; a failure for want of a qdisc or an action is ERR_UNSUPPORTED */
+int netcfg_rate_missing(int rc, struct err *err) warn_unused;
+
+/**
+ * netcfg_rate_from_set() - what comes in by link @index is limited, or is not
+ * @ifb: its ifb device, as found; index 0: there is none yet
+ */
+int netcfg_rate_from_set(struct netcfg *netcfg, const char *name, int index,
+			 const struct netcfg_link *ifb, const struct netcfg_rate *rate,
+			 struct err *err) warn_unused;
+
+/** struct netcfg_ifb_name - the ifb device of a link: told by the link's name alone */
+struct netcfg_ifb_name {
+	char text[NETCFG_NAME_MAX + 1];
+};
+
+struct netcfg_ifb_name netcfg_ifb_name(const char *link);

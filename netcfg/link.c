@@ -10,10 +10,6 @@
 #include "base/mem.h"
 #include "netcfg/internal.h"
 
-#ifndef RTEXT_FILTER_SKIP_STATS
-#define RTEXT_FILTER_SKIP_STATS (1 << 3)
-#endif
-
 #define VETH_INFO_PEER 1 /* linux/veth.h */
 
 static void text_copy(char *ret, size_t size, const struct nlattr *attr)
@@ -159,12 +155,18 @@ int netcfg_link_find(struct netcfg *netcfg, const char *name, const char *kind,
 	int sys = link_load(netcfg, name, 0, RTEXT_FILTER_SKIP_STATS, &link);
 	if (sys != 0 && sys != ENODEV)
 		return netcfg_err_sys(err, sys, "cannot look up link %s", name);
-	if (sys == 0 && kind && strcmp(link.kind, kind) != 0)
-		return err_set(err, ERR_CONFLICT,
-			       "link %s is of kind \"%s\", not \"%s\": rename it", name, link.kind,
-			       kind);
+	if (kind && netcfg_link_check_kind(&link, kind, err) < 0)
+		return -1;
 	*ret = link;
 	return 0;
+}
+
+int netcfg_link_check_kind(const struct netcfg_link *link, const char *kind, struct err *err)
+{
+	if (link->index == 0 || strcmp(link->kind, kind) == 0)
+		return 0;
+	return err_set(err, ERR_CONFLICT, "link %s is of kind \"%s\", not \"%s\": rename it",
+		       link->name, link->kind, kind);
 }
 
 int netcfg_link_exists(struct netcfg *netcfg, const char *name, bool *ret, struct err *err)
@@ -258,6 +260,38 @@ int netcfg_link_delete(struct netcfg *netcfg, const char *name, const char *kind
 	snprintf(subject, sizeof(subject), "link %s", name);
 	netcfg_link_add(&batch, "delete it", RTM_DELLINK, 0, link.index, 0, 0);
 	return netcfg_batch_send(netcfg, &batch, subject, gone, err);
+}
+
+void netcfg_discard_add(struct netcfg *netcfg, struct netcfg_batch *batch, int index)
+{
+	struct nl_msg *msg =
+		netcfg_link_add(batch, "put it aside", RTM_NEWLINK, 0, index, 0, IFF_UP);
+	netcfg_put_u32(msg, IFLA_GROUP, NETCFG_LINK_GROUP_DISCARDED);
+	netcfg->discarded = true;
+}
+
+void netcfg_keep_put(struct nl_msg *msg)
+{
+	netcfg_put_u32(msg, IFLA_GROUP, 0);
+}
+
+int netcfg_links_sweep(struct netcfg *netcfg, struct err *err)
+{
+	static const int gone[] = {ENODEV, 0};
+	struct netcfg_batch batch = {.n = 0};
+	if (!netcfg->discarded)
+		return 0;
+	/* no index and no name: all links of the group, with one wait for all of them */
+	struct nl_msg *msg = netcfg_link_add(&batch, "delete them", RTM_DELLINK, 0, 0, 0, 0);
+	netcfg_put_u32(msg, IFLA_GROUP, NETCFG_LINK_GROUP_DISCARDED);
+	/* tried once: what cannot go now would not go the next time either */
+	netcfg->discarded = false;
+	return netcfg_batch_send(netcfg, &batch, "links that were put aside", gone, err);
+}
+
+bool netcfg_links_await_sweep(const struct netcfg *netcfg)
+{
+	return netcfg->discarded;
 }
 
 static int veth_create(struct netcfg *netcfg, const char *name, const char *peer, struct err *err)

@@ -70,6 +70,19 @@ int netcfg_link_delete(struct netcfg *netcfg, const char *name, const char *kind
 		       struct err *err) warn_unused;
 
 /**
+ * netcfg_links_sweep() - what netcfg_tap_discard() and the like put aside goes
+ *
+ * The kernel takes some 15 ms until a link is gone, whoever deletes it, and about as long for many
+ * in one request: see docs/decisions/deleting-links.md. So links are put aside where somebody
+ * waits, which costs next to nothing, and swept away together where nobody does. Left aside they
+ * do no harm: they are down. What a process before this one left is swept as well.
+ */
+int netcfg_links_sweep(struct netcfg *netcfg, struct err *err) warn_unused;
+
+/** netcfg_links_await_sweep() - may there be anything to be swept? Asks nobody */
+bool netcfg_links_await_sweep(const struct netcfg *netcfg);
+
+/**
  * netcfg_veth_ensure() - two links, both up, each the other's end
  * Errors: ERR_CONFLICT when one name is taken by something else.
  */

@@ -27,6 +27,7 @@ int netcfg_open(struct netcfg **ret, struct err *err)
 	nl_socket_disable_seq_check(sock);
 	struct netcfg *netcfg = mem_new(struct netcfg);
 	netcfg->sock = sock;
+	netcfg->discarded = true; /* by who was here before and did not come to sweep */
 	*ret = netcfg;
 	return 0;
 }

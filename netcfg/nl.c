@@ -61,6 +61,7 @@ struct nl_msg *netcfg_batch_add(struct netcfg_batch *batch, const char *what, in
 		abort();
 	struct nl_msg *msg = netcfg_msg(type, NLM_F_ACK | flags, head, size);
 	batch->what[batch->n] = what;
+	batch->link[batch->n] = NULL;
 	batch->sys[batch->n] = -1;
 	batch->msg[batch->n++] = msg;
 	return msg;
@@ -74,6 +75,15 @@ struct nl_msg *netcfg_link_add(struct netcfg_batch *batch, const char *what, int
 				       .ifi_flags = flags,
 				       .ifi_change = change};
 	return netcfg_batch_add(batch, what, type, nlm_flags, &head, sizeof(head));
+}
+
+void netcfg_find_add(struct netcfg_batch *batch, const char *name, struct netcfg_link *ret)
+{
+	struct nl_msg *msg = netcfg_link_add(batch, "look up a link", RTM_GETLINK, 0, 0, 0, 0);
+	netcfg_put_str(msg, IFLA_IFNAME, name);
+	netcfg_put_u32(msg, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	batch->link[batch->n - 1] = ret;
+	*ret = (struct netcfg_link){0};
 }
 
 void netcfg_batch_done(struct netcfg_batch *batch)
@@ -119,8 +129,11 @@ static int batch_answers(int fd, struct netcfg_batch *batch, uint32_t first)
 		for (struct nlmsghdr *answer = (struct nlmsghdr *)(void *)buf;
 		     nlmsg_ok(answer, rest); answer = nlmsg_next(answer, &rest)) {
 			uint32_t i = answer->nlmsg_seq - first;
-			if (answer->nlmsg_type != NLMSG_ERROR || i >= batch->n ||
-			    batch->sys[i] != -1)
+			if (i >= batch->n || batch->sys[i] != -1)
+				continue;
+			if (answer->nlmsg_type == RTM_NEWLINK && batch->link[i])
+				netcfg_link_parse(answer, batch->link[i]);
+			if (answer->nlmsg_type != NLMSG_ERROR)
 				continue;
 			batch->sys[i] = verdict_of(answer);
 			left--;
@@ -170,7 +183,8 @@ int netcfg_batch_send(struct netcfg *netcfg, struct netcfg_batch *batch, const c
 	if (sys != 0)
 		return netcfg_err_sys(err, sys, "%s: cannot talk to the kernel", subject);
 	for (size_t i = 0; i < n; i++)
-		if (batch->sys[i] != 0 && !tolerated(batch->sys[i], tolerate))
+		if (batch->sys[i] != 0 && !(batch->link[i] && batch->sys[i] == ENODEV) &&
+		    !tolerated(batch->sys[i], tolerate))
 			return netcfg_err_sys(err, batch->sys[i], "%s: cannot %s", subject,
 					      batch->what[i]);
 	return 0;

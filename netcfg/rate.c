@@ -26,15 +26,10 @@
 #define LATENCY_MS     50
 #define TICK_NS        64 /* the kernel's PSCHED_SHIFT */
 
-struct ifb_name {
-	char text[NETCFG_NAME_MAX + 1];
-};
-
-/* The ifb device of a link: told by the name alone, so that it can be found when the link is gone.
- */
-static struct ifb_name ifb_name(const char *link)
+/* So it is found when the link is gone. */
+struct netcfg_ifb_name netcfg_ifb_name(const char *link)
 {
-	struct ifb_name ret;
+	struct netcfg_ifb_name ret;
 	uint8_t mac[6];
 	if (strlen(link) + strlen("ifb-") <= NETCFG_NAME_MAX) {
 		snprintf(ret.text, sizeof(ret.text), "ifb-%.11s", link);
@@ -62,6 +57,13 @@ static int rate_check(const char *name, const struct netcfg_rate *rate, struct e
 	return 0;
 }
 
+int netcfg_rates_check(const char *name, const struct netcfg_rates *rates, struct err *err)
+{
+	if (rate_check(name, &rates->to_guest, err) < 0)
+		return -1;
+	return rate_check(name, &rates->from_guest, err);
+}
+
 static uint32_t burst_of(const struct netcfg_rate *rate)
 {
 	if (rate->burst)
@@ -82,7 +84,7 @@ static struct nl_msg *tc_add(struct netcfg_batch *batch, const char *what, int t
 }
 
 /* With the same handle as before the kernel changes what is there and keeps what waits in it. */
-static void tbf_add(struct netcfg_batch *batch, int index, const struct netcfg_rate *rate)
+void netcfg_rate_add(struct netcfg_batch *batch, int index, const struct netcfg_rate *rate)
 {
 	const uint64_t bytes = rate->bits_per_s / 8;
 	const uint32_t burst = burst_of(rate);
@@ -132,7 +134,7 @@ static void redirect_add(struct netcfg_batch *batch, int index, int ifb)
 	nla_nest_end(msg, options);
 }
 
-static int unsupported(struct err *err, int rc)
+int netcfg_rate_missing(int rc, struct err *err)
 {
 	/* an unknown qdisc, classifier or action is "no such file"; a link that is gone, "no
 	 * device" */
@@ -141,7 +143,8 @@ static int unsupported(struct err *err, int rc)
 	return rc;
 }
 
-static int ifb_create(struct netcfg *netcfg, const char *name, struct err *err)
+static int ifb_create(struct netcfg *netcfg, const char *name, struct netcfg_link *ret,
+		      struct err *err)
 {
 	struct netcfg_batch batch = {.n = 0};
 	struct nl_msg *msg = netcfg_link_add(&batch, "make its ifb device", RTM_NEWLINK,
@@ -150,99 +153,110 @@ static int ifb_create(struct netcfg *netcfg, const char *name, struct err *err)
 	struct nlattr *info = netcfg_nest(msg, IFLA_LINKINFO);
 	netcfg_put_str(msg, IFLA_INFO_KIND, "ifb");
 	nla_nest_end(msg, info);
+	netcfg_find_add(&batch, name, ret);
 	return netcfg_batch_send(netcfg, &batch, name, NULL, err);
 }
 
-/* no limit on what @link sends; its ifb device is gone */
-static int from_remove(struct netcfg *netcfg, const char *name, const struct netcfg_link *link,
+static int from_ensure(struct netcfg *netcfg, const char *name, int index,
+		       const struct netcfg_link *ifb, const struct netcfg_rate *rate,
 		       struct err *err)
 {
-	static const int fine[] = {ENOENT, EINVAL, ENODEV, 0};
-	struct netcfg_batch batch = {.n = 0};
-	struct netcfg_link ifb;
-	const struct ifb_name own = ifb_name(name);
-	if (netcfg_link_find(netcfg, own.text, "ifb", &ifb, err) < 0)
-		return -1;
-	if (ifb.index == 0)
-		return 0;
-	if (link->index)
-		tc_add(&batch, "let it send", RTM_DELQDISC, 0, link->index, TC_H_INGRESS,
-		       INGRESS_HANDLE, 0);
-	netcfg_link_add(&batch, "delete its ifb device", RTM_DELLINK, 0, ifb.index, 0, 0);
-	return netcfg_batch_send(netcfg, &batch, name, fine, err);
-}
-
-static int from_ensure(struct netcfg *netcfg, const char *name, const struct netcfg_link *link,
-		       const struct netcfg_rate *rate, struct err *err)
-{
 	static const int fine[] = {EEXIST, ENOENT, EINVAL, 0};
-	const struct ifb_name own = ifb_name(name);
+	const struct netcfg_ifb_name own = netcfg_ifb_name(name);
 	struct netcfg_batch batch = {.n = 0};
-	struct netcfg_link ifb;
-	if (netcfg_link_find(netcfg, own.text, "ifb", &ifb, err) < 0)
-		return -1;
-	if (ifb.index == 0) {
-		if (ifb_create(netcfg, own.text, err) < 0 ||
-		    netcfg_link_find(netcfg, own.text, "ifb", &ifb, err) < 0)
+	struct netcfg_link made = *ifb;
+	if (made.index == 0) {
+		if (ifb_create(netcfg, own.text, &made, err) < 0)
 			return -1;
 		/* what led to an earlier device would lead nowhere now */
-		tc_add(&batch, "start anew", RTM_DELQDISC, 0, link->index, TC_H_INGRESS,
-		       INGRESS_HANDLE, 0);
+		tc_add(&batch, "start anew", RTM_DELQDISC, 0, index, TC_H_INGRESS, INGRESS_HANDLE,
+		       0);
 		if (netcfg_batch_send(netcfg, &batch, name, fine, err) < 0)
 			return -1;
 	}
-	netcfg_link_add(&batch, "bring its ifb device up", RTM_NEWLINK, 0, ifb.index, IFF_UP,
-			IFF_UP);
-	tbf_add(&batch, ifb.index, rate);
-	redirect_add(&batch, link->index, ifb.index);
-	return unsupported(err,
-			   netcfg_batch_send(netcfg, &batch, name, (const int[]){EEXIST, 0}, err));
+	netcfg_keep_put(netcfg_link_add(&batch, "bring its ifb device up", RTM_NEWLINK, 0,
+					made.index, IFF_UP, IFF_UP));
+	netcfg_rate_add(&batch, made.index, rate);
+	redirect_add(&batch, index, made.index);
+	return netcfg_rate_missing(
+		netcfg_batch_send(netcfg, &batch, name, (const int[]){EEXIST, 0}, err), err);
 }
 
-static int to_ensure(struct netcfg *netcfg, const char *name, const struct netcfg_link *link,
+/* no limit on what link @index sends; 0: the link is gone */
+static int from_remove(struct netcfg *netcfg, const char *name, int index,
+		       const struct netcfg_link *ifb, struct err *err)
+{
+	static const int fine[] = {ENOENT, EINVAL, ENODEV, 0};
+	struct netcfg_batch batch = {.n = 0};
+	if (ifb->index == 0)
+		return 0;
+	if (index)
+		tc_add(&batch, "let it send", RTM_DELQDISC, 0, index, TC_H_INGRESS, INGRESS_HANDLE,
+		       0);
+	netcfg_discard_add(netcfg, &batch, ifb->index);
+	return netcfg_batch_send(netcfg, &batch, name, fine, err);
+}
+
+int netcfg_rate_from_set(struct netcfg *netcfg, const char *name, int index,
+			 const struct netcfg_link *ifb, const struct netcfg_rate *rate,
+			 struct err *err)
+{
+	return rate->bits_per_s ? from_ensure(netcfg, name, index, ifb, rate, err)
+				: from_remove(netcfg, name, index, ifb, err);
+}
+
+static int to_ensure(struct netcfg *netcfg, const char *name, int index,
 		     const struct netcfg_rate *rate, struct err *err)
 {
 	struct netcfg_batch batch = {.n = 0};
 	if (rate->bits_per_s) {
-		tbf_add(&batch, link->index, rate);
-		return unsupported(err, netcfg_batch_send(netcfg, &batch, name, NULL, err));
+		netcfg_rate_add(&batch, index, rate);
+		return netcfg_rate_missing(netcfg_batch_send(netcfg, &batch, name, NULL, err), err);
 	}
-	tc_add(&batch, "take its limit away", RTM_DELQDISC, 0, link->index, TC_H_ROOT, TBF_HANDLE,
-	       0);
+	tc_add(&batch, "take its limit away", RTM_DELQDISC, 0, index, TC_H_ROOT, TBF_HANDLE, 0);
 	return netcfg_batch_send(netcfg, &batch, name, (const int[]){ENOENT, EINVAL, ENODEV, 0},
 				 err);
+}
+
+/* a link and its ifb device */
+static int both_find(struct netcfg *netcfg, const char *name, struct netcfg_link *ret_link,
+		     struct netcfg_link *ret_ifb, struct err *err)
+{
+	const struct netcfg_ifb_name own = netcfg_ifb_name(name);
+	struct netcfg_batch batch = {.n = 0};
+	netcfg_find_add(&batch, name, ret_link);
+	netcfg_find_add(&batch, own.text, ret_ifb);
+	if (netcfg_batch_send(netcfg, &batch, name, NULL, err) < 0)
+		return -1;
+	return netcfg_link_check_kind(ret_ifb, "ifb", err);
 }
 
 int netcfg_rates_ensure(struct netcfg *netcfg, const char *name, const struct netcfg_rates *rates,
 			struct err *err)
 {
-	struct netcfg_link link;
+	struct netcfg_link link, ifb;
 	struct err own;
 	if (!err)
 		err = &own;
-	if (netcfg_name_check("link", name, err) < 0 ||
-	    rate_check(name, &rates->to_guest, err) < 0 ||
-	    rate_check(name, &rates->from_guest, err) < 0 ||
-	    netcfg_link_find(netcfg, name, NULL, &link, err) < 0)
+	if (netcfg_name_check("link", name, err) < 0 || netcfg_rates_check(name, rates, err) < 0 ||
+	    both_find(netcfg, name, &link, &ifb, err) < 0)
 		return -1;
 	if (link.index == 0)
 		return err_set(err, ERR_NOT_FOUND, "rate: there is no link %s", name);
-	if (to_ensure(netcfg, name, &link, &rates->to_guest, err) < 0)
+	if (to_ensure(netcfg, name, link.index, &rates->to_guest, err) < 0)
 		return -1;
-	if (rates->from_guest.bits_per_s)
-		return from_ensure(netcfg, name, &link, &rates->from_guest, err);
-	return from_remove(netcfg, name, &link, err);
+	return netcfg_rate_from_set(netcfg, name, link.index, &ifb, &rates->from_guest, err);
 }
 
 int netcfg_rates_remove(struct netcfg *netcfg, const char *name, struct err *err)
 {
 	static const struct netcfg_rate none;
-	struct netcfg_link link;
+	struct netcfg_link link, ifb;
 	if (netcfg_name_check("link", name, err) < 0 ||
-	    netcfg_link_find(netcfg, name, NULL, &link, err) < 0 ||
-	    from_remove(netcfg, name, &link, err) < 0)
+	    both_find(netcfg, name, &link, &ifb, err) < 0 ||
+	    from_remove(netcfg, name, link.index, &ifb, err) < 0)
 		return -1;
-	return link.index ? to_ensure(netcfg, name, &link, &none, err) : 0;
+	return link.index ? to_ensure(netcfg, name, link.index, &none, err) : 0;
 }
 
 /* ---- reading ---- */
@@ -293,10 +307,8 @@ int netcfg_rates_get(struct netcfg *netcfg, const char *name, struct netcfg_rate
 {
 	struct netcfg_link link, ifb;
 	struct netcfg_rates rates = {0};
-	const struct ifb_name own = ifb_name(name);
 	if (netcfg_name_check("link", name, err) < 0 ||
-	    netcfg_link_find(netcfg, name, NULL, &link, err) < 0 ||
-	    netcfg_link_find(netcfg, own.text, NULL, &ifb, err) < 0)
+	    both_find(netcfg, name, &link, &ifb, err) < 0)
 		return -1;
 	if (link.index == 0)
 		return err_set(err, ERR_NOT_FOUND, "rate: there is no link %s", name);

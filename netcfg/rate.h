@@ -27,13 +27,14 @@ struct netcfg_rates {
  * netcfg_rates_ensure() - a tap or veth has these limits; changed live, no packet is lost by it
  *
  * To the guest: a tbf qdisc on the link. From the guest: ingress redirected to an ifb device of the
- * link's own (it goes with netcfg_rates_remove()), with a tbf there. What waits over 50 ms is
- * dropped. Errors: ERR_NOT_FOUND; ERR_UNSUPPORTED naming tbf, ifb or the redirection.
+ * link's own (without the limit it goes with netcfg_links_sweep()), with a tbf there. What waits
+ * over 50 ms is dropped. Errors: ERR_NOT_FOUND; ERR_UNSUPPORTED naming tbf, ifb or the redirection.
  */
 int netcfg_rates_ensure(struct netcfg *netcfg, const char *name, const struct netcfg_rates *rates,
 			struct err *err) warn_unused;
 
-/** netcfg_rates_remove() - no limits, nothing left of them, also where the link itself is gone */
+/** netcfg_rates_remove() - no limits; what is left of them, also where the link itself is gone,
+ * goes with netcfg_links_sweep() */
 int netcfg_rates_remove(struct netcfg *netcfg, const char *name, struct err *err) warn_unused;
 
 /** netcfg_rates_has() - has it these limits? What they are, but not the little that the kernel

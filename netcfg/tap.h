@@ -2,6 +2,7 @@
 #pragma once
 
 #include "netcfg/port.h"
+#include "netcfg/rate.h"
 
 #define NETCFG_TAP_QUEUES_MAX 16
 
@@ -11,10 +12,12 @@
  * @queues: 0 and 1: one descriptor; 2 to NETCFG_TAP_QUEUES_MAX: IFF_MULTI_QUEUE, as many of them
  * @mtu:    68 to 65521; 0: the bridge's
  * @down:   attached, but not up: the guest's cable is out
+ * @rates:  how fast it may be; see rate.h
  */
 struct netcfg_tap {
 	const char *bridge;
 	struct netcfg_port port;
+	struct netcfg_rates rates;
 	unsigned int queues;
 	uint32_t mtu;
 	bool down;
@@ -65,7 +68,11 @@ int netcfg_tap_renew(struct netcfg *netcfg, const char *name, const struct netcf
 		     const int *fds, struct err *err) warn_unused;
 
 /**
- * netcfg_tap_delete() - no tap of that name, whoever holds it; one that is not there is fine
+ * netcfg_tap_discard() - a tap is cut off, whoever holds it; one that is not there is fine
+ * It is down at once, as is the ifb device of its limits, and both go with netcfg_links_sweep().
  * Errors: ERR_CONFLICT when the link is no tap.
  */
+int netcfg_tap_discard(struct netcfg *netcfg, const char *name, struct err *err) warn_unused;
+
+/** netcfg_tap_delete() - discard it and sweep: some 15 ms later there is nothing of it */
 int netcfg_tap_delete(struct netcfg *netcfg, const char *name, struct err *err) warn_unused;

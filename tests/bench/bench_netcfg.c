@@ -1,51 +1,29 @@
 /*
- * Networks at work: bench_netcfg ROUNDS prints one JSON object. In a network namespace of its own,
- * so as root. Each figure has its baseline from the same run: the same work by calling ip, bridge,
- * tc and nft, and the same traffic without filters.
+ * Networks at work: bench_netcfg ROUNDS prints one JSON object of milliseconds. In a network
+ * namespace of its own, so as root. Each figure has its baseline from the same round: the same work
+ * by calling ip, bridge, tc and nft.
  */
-#include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "base/mem.h"
-#include "netcfg/bridge.h"
-#include "netcfg/firewall.h"
 #include "netcfg/group.h"
 #include "netcfg/link.h"
-#include "netcfg/nic.h"
 #include "netcfg/rate.h"
 #include "netcfg/tap.h"
+#include "tests/bench/bench_net.h"
+#include "vdi-hostd/priv/server.h"
+#include "vdi-hostd/priv/wire.h"
 
-#define MANY 200
-
-static struct netcfg *netcfg;
-static struct err err;
-
-static void must(int rc, const char *what)
-{
-	if (rc >= 0)
-		return;
-	fprintf(stderr, "%s: %s\n", what, err.msg[0] ? err.msg : strerror(errno));
-	exit(1);
-}
-
-static double now(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
+#define MANY       200
+#define BURST      25
+#define STOPS      50
+#define ROUNDS_MAX 200
 
 /* A program and its end, as a script would call it, but for the shell. */
 static void call(char *const argv[])
@@ -62,117 +40,156 @@ static void call(char *const argv[])
 
 #define CALL(...) call((char *[]){__VA_ARGS__, NULL})
 
-static struct netcfg_nic nic_of(const char *tap, unsigned int i)
-{
-	struct netcfg_nic nic = {.tap = tap,
-				 .mac = {0x52, 0x54, 0, 0, (uint8_t)(i >> 8), (uint8_t)i}};
-	nic.addresses[0] = netcfg_addr_v4((struct in_addr){htonl(0x0a090000 + 2 + i)}, 32);
-	nic.n_addresses = 1;
-	return nic;
-}
-
-static void bridge_make(void)
-{
-	struct netcfg_bridge bridge = {.n_addresses = 1};
-	struct netcfg_firewall network = {
-		.bridge = "vdibr1", .kind = NETCFG_FIREWALL_NAT, .n_addresses = 1};
-	bridge.addresses[0] = netcfg_addr_v4((struct in_addr){htonl(0x0a090001)}, 16);
-	network.addresses[0] = bridge.addresses[0];
-	must(netcfg_open(&netcfg, &err), "netcfg");
-	must(netcfg_firewall_ensure(netcfg, &network, &err), "network");
-	must(netcfg_bridge_ensure(netcfg, "vdibr1", &bridge, &err), "bridge");
-}
-
 /* ---- a tap: membership, filter, rates; and all of it gone ---- */
 
 static const struct netcfg_rates rates_to = {.to_guest = {100000000, 0}};
 static const struct netcfg_rates rates_both = {{100000000, 0}, {50000000, 0}};
 
-/* struct times - seconds that the two halves took in all */
-struct times {
-	double create, delete;
-};
-
-static void tap_ours(unsigned int i, const struct netcfg_rates *rates, struct times *ret)
+static double ms_since(double begin)
 {
-	const char *const name = "vdi1n0";
+	return (now() - begin) * 1e3;
+}
+
+static int tap_create(const char *name, unsigned int i, const struct netcfg_rates *rates)
+{
 	const struct netcfg_nic nic = nic_of(name, i);
-	struct netcfg_tap tap = {.bridge = "vdibr1", .port = {.fixed = true, .isolated = true}};
+	struct netcfg_tap tap = {
+		.bridge = BENCH_BRIDGE, .port = {.fixed = true, .isolated = true}, .rates = *rates};
 	int fd = -1;
 	memcpy(tap.port.mac, nic.mac, sizeof(nic.mac));
-	const double begin = now();
 	must(netcfg_nics_ensure(netcfg, &nic, 1, &err), "filter");
 	must(netcfg_tap_create(netcfg, name, &tap, &fd, &err), "tap");
-	must(netcfg_rates_ensure(netcfg, name, rates, &err), "rates");
-	const double middle = now();
-	must(netcfg_rates_remove(netcfg, name, &err), "rates");
-	must(netcfg_tap_delete(netcfg, name, &err), "tap");
+	return fd;
+}
+
+static void tap_discard(const char *name)
+{
+	must(netcfg_tap_discard(netcfg, name, &err), "tap");
 	must(netcfg_nics_delete(netcfg, &name, 1, &err), "filter");
-	ret->delete += now() - middle;
-	ret->create += middle - begin;
+}
+
+/**
+ * struct taps - milliseconds a tap in each round
+ * @create, @delete: one after the other, each gone before the next; @kernel: the one request of
+ *                   it that the kernel does not answer until the links are gone
+ * @burst, @burst_put_aside, @burst_sweep: BURST of them made, put aside one by one, and swept away
+ *                   together
+ * @programs_create, @programs_delete: by programs
+ */
+struct taps {
+	double create[ROUNDS_MAX], delete[ROUNDS_MAX], kernel[ROUNDS_MAX];
+	double burst[ROUNDS_MAX], burst_put_aside[ROUNDS_MAX], burst_sweep[ROUNDS_MAX];
+	double programs_create[ROUNDS_MAX], programs_delete[ROUNDS_MAX];
+};
+
+static void taps_ours(const struct netcfg_rates *rates, struct taps *ret, unsigned int round)
+{
+	double begin = now();
+	int fd = tap_create("vdi1n0", round, rates);
+	ret->create[round] = ms_since(begin);
+	begin = now();
+	tap_discard("vdi1n0");
+	const double sweep = now();
+	must(netcfg_links_sweep(netcfg, &err), "sweep");
 	close(fd);
+	ret->kernel[round] = ms_since(sweep);
+	ret->delete[round] = ms_since(begin);
+}
+
+static void taps_burst(const struct netcfg_rates *rates, struct taps *ret, unsigned int round)
+{
+	char names[BURST][16];
+	int fds[BURST];
+	double begin = now();
+	for (unsigned int i = 0; i < BURST; i++) {
+		snprintf(names[i], sizeof(names[i]), "vdi%un1", i);
+		fds[i] = tap_create(names[i], 1000 + i, rates);
+	}
+	ret->burst[round] = ms_since(begin) / BURST;
+	begin = now();
+	for (unsigned int i = 0; i < BURST; i++)
+		tap_discard(names[i]);
+	ret->burst_put_aside[round] = ms_since(begin) / BURST;
+	begin = now();
+	must(netcfg_links_sweep(netcfg, &err), "sweep");
+	for (unsigned int i = 0; i < BURST; i++)
+		close(fds[i]);
+	ret->burst_sweep[round] = ms_since(begin) / BURST;
 }
 
 /* The same, with the fewest calls that do it. */
-static void tap_programs(unsigned int i, const struct netcfg_rates *rates, struct times *ret)
+static void taps_programs(const struct netcfg_rates *rates, struct taps *ret, unsigned int round)
 {
 	char add[1024], del[1024], mac[18], ip[16];
-	snprintf(mac, sizeof(mac), "52:54:00:00:%02x:%02x", i >> 8 & 0xff, i & 0xff);
-	snprintf(ip, sizeof(ip), "10.9.%u.%u", i >> 8 & 0xff, i & 0xff);
+	const struct netcfg_nic nic = nic_of("vdi2n0", round);
+	inet_ntop(AF_INET, &nic.addresses[0].v4, ip, sizeof(ip));
+	snprintf(mac, sizeof(mac), "52:54:00:00:%02x:%02x", nic.mac[4], nic.mac[5]);
 	const char *const form =
-		"%1$s element inet vdi-hostd nics { vdi1n0 }\n"
-		"%1$s element bridge vdi-hostd nics { vdi1n0 }\n"
-		"%1$s element bridge vdi-hostd macs { vdi1n0 . %2$s }\n"
-		"%1$s element bridge vdi-hostd source4 { vdi1n0 . %2$s . %3$s }\n"
-		"%1$s element bridge vdi-hostd source6 { vdi1n0 . %2$s . fe80::5054:ff:fe00:1 }\n";
+		"%1$s element inet vdi-hostd nics { vdi2n0 }\n"
+		"%1$s element bridge vdi-hostd nics { vdi2n0 }\n"
+		"%1$s element bridge vdi-hostd macs { vdi2n0 . %2$s }\n"
+		"%1$s element bridge vdi-hostd source4 { vdi2n0 . %2$s . %3$s }\n"
+		"%1$s element bridge vdi-hostd source6 { vdi2n0 . %2$s . fe80::5054:ff:fe00:1 }\n";
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 	snprintf(add, sizeof(add), form, "add", mac, ip);
 	snprintf(del, sizeof(del), form, "delete", mac, ip);
 #pragma GCC diagnostic pop
-	const double begin = now();
+	double begin = now();
 	CALL("nft", add);
-	CALL("ip", "tuntap", "add", "vdi1n0", "mode", "tap");
-	CALL("ip", "link", "set", "vdi1n0", "master", "vdibr1", "up");
-	CALL("bridge", "link", "set", "dev", "vdi1n0", "isolated", "on", "learning", "off", "flood",
+	CALL("ip", "tuntap", "add", "vdi2n0", "mode", "tap", "vnet_hdr");
+	CALL("ip", "link", "set", "vdi2n0", "master", BENCH_BRIDGE, "up");
+	CALL("bridge", "link", "set", "dev", "vdi2n0", "isolated", "on", "learning", "off", "flood",
 	     "off");
-	CALL("bridge", "fdb", "replace", mac, "dev", "vdi1n0", "master", "static");
-	CALL("tc", "qdisc", "add", "dev", "vdi1n0", "root", "tbf", "rate", "100mbit", "burst",
+	CALL("bridge", "fdb", "replace", mac, "dev", "vdi2n0", "master", "static");
+	CALL("tc", "qdisc", "add", "dev", "vdi2n0", "root", "tbf", "rate", "100mbit", "burst",
 	     "128kb", "latency", "50ms");
 	const bool both = rates->from_guest.bits_per_s != 0;
 	if (both) {
-		CALL("ip", "link", "add", "ifb-vdi1n0", "type", "ifb");
-		CALL("ip", "link", "set", "ifb-vdi1n0", "up");
-		CALL("tc", "qdisc", "add", "dev", "ifb-vdi1n0", "root", "tbf", "rate", "50mbit",
+		CALL("ip", "link", "add", "ifb-vdi2n0", "type", "ifb");
+		CALL("ip", "link", "set", "ifb-vdi2n0", "up");
+		CALL("tc", "qdisc", "add", "dev", "ifb-vdi2n0", "root", "tbf", "rate", "50mbit",
 		     "burst", "64kb", "latency", "50ms");
-		CALL("tc", "qdisc", "add", "dev", "vdi1n0", "ingress");
-		CALL("tc", "filter", "add", "dev", "vdi1n0", "parent", "ffff:", "protocol", "all",
+		CALL("tc", "qdisc", "add", "dev", "vdi2n0", "ingress");
+		CALL("tc", "filter", "add", "dev", "vdi2n0", "parent", "ffff:", "protocol", "all",
 		     "u32", "match", "u32", "0", "0", "action", "mirred", "egress", "redirect",
-		     "dev", "ifb-vdi1n0");
+		     "dev", "ifb-vdi2n0");
 	}
-	const double middle = now();
+	ret->programs_create[round] = ms_since(begin);
+	begin = now();
 	if (both)
-		CALL("ip", "link", "del", "dev", "ifb-vdi1n0");
-	CALL("ip", "link", "del", "dev", "vdi1n0");
+		CALL("ip", "link", "del", "dev", "ifb-vdi2n0");
+	CALL("ip", "link", "del", "dev", "vdi2n0");
 	CALL("nft", del);
-	ret->delete += now() - middle;
-	ret->create += middle - begin;
+	ret->programs_delete[round] = ms_since(begin);
 }
 
 static void taps(const char *name, unsigned int rounds, const struct netcfg_rates *rates)
 {
-	struct times ours = {0}, programs = {0};
-	/* in turns: what else the machine does is shared fairly */
+	static struct taps taps;
+	const struct {
+		const char *name;
+		const double *value;
+	} series[] = {{"create", taps.create},
+		      {"delete", taps.delete},
+		      {"kernel", taps.kernel},
+		      {"burst", taps.burst},
+		      {"burst_put_aside", taps.burst_put_aside},
+		      {"burst_sweep", taps.burst_sweep},
+		      {"programs_create", taps.programs_create},
+		      {"programs_delete", taps.programs_delete}};
+	must(netcfg_links_sweep(netcfg, &err), "sweep");
 	for (unsigned int i = 0; i < rounds; i++) {
-		tap_ours(i, rates, &ours);
-		if (i % 4 == 0)
-			tap_programs(i, rates, &programs);
+		taps_ours(rates, &taps, i);
+		taps_programs(rates, &taps, i);
+		taps_burst(rates, &taps, i);
 	}
-	const unsigned int n = (rounds + 3) / 4;
-	printf("\"%s\": {\"create_s\": %.1f, \"total_s\": %.1f, \"programs_create_s\": %.1f, "
-	       "\"programs_total_s\": %.1f}, ",
-	       name, rounds / ours.create, rounds / (ours.create + ours.delete),
-	       n / programs.create, n / (programs.create + programs.delete));
+	printf("\"%s\": {\"n\": %d", name, BURST);
+	for (size_t i = 0; i < ARRAY_LEN(series); i++) {
+		printf(", ");
+		series_print(series[i].name, series[i].value, rounds);
+	}
+	printf("}, ");
 }
 
 /* ---- a change for many NICs ---- */
@@ -234,13 +251,14 @@ static void rules_write(const char *path)
 	must(fclose(out), path);
 }
 
-static void many(void)
+static void many(unsigned int rounds)
 {
 	static struct netcfg_nic nics[MANY];
 	static char names[MANY][16];
+	static double ours[ROUNDS_MAX], programs[ROUNDS_MAX];
+	static double rules[ROUNDS_MAX], rules_programs[ROUNDS_MAX];
 	const char *taps_of[MANY];
 	char path[] = "/tmp/bench-nft-XXXXXX", rules_path[] = "/tmp/bench-nft-XXXXXX";
-	double ours = 1e9, programs = 1e9, rules = 1e9, rules_programs = 1e9;
 	const int fds[] = {mkstemp(path), mkstemp(rules_path)};
 	must(fds[0], path);
 	must(fds[1], rules_path);
@@ -256,162 +274,158 @@ static void many(void)
 		nics[i].n_groups = 1;
 	}
 	file_write(path, names);
-	for (int i = 0; i < 9; i++) {
+	must(netcfg_nics_ensure(netcfg, nics, MANY, &err), "many");
+	for (unsigned int i = 0; i < rounds; i++) {
 		double begin = now();
 		must(netcfg_nics_ensure(netcfg, nics, MANY, &err), "many");
-		/* the first makes them, as no later change does */
-		if (i > 0 && now() - begin < ours)
-			ours = now() - begin;
-		begin = now();
-		groups_put(i % 2);
-		if (now() - begin < rules)
-			rules = now() - begin;
+		ours[i] = ms_since(begin);
 		begin = now();
 		CALL("nft", "-f", path);
-		if (now() - begin < programs)
-			programs = now() - begin;
+		programs[i] = ms_since(begin);
+		begin = now();
+		groups_put(i % 2);
+		rules[i] = ms_since(begin);
 		begin = now();
 		CALL("nft", "-f", rules_path);
-		if (now() - begin < rules_programs)
-			rules_programs = now() - begin;
+		rules_programs[i] = ms_since(begin);
 	}
 	unlink(path);
 	unlink(rules_path);
 	must(netcfg_nics_delete(netcfg, taps_of, MANY, &err), "many");
-	printf("\"nics\": %d, \"nics_ms\": %.2f, \"nft_f_ms\": %.2f, \"rules_ms\": %.2f, \"rules_nft_f_ms\": %.2f, ",
-	       MANY, ours * 1e3, programs * 1e3, rules * 1e3, rules_programs * 1e3);
+	printf("\"many\": {\"n\": %d, ", MANY);
+	series_print("nics", ours, rounds);
+	printf(", ");
+	series_print("nics_programs", programs, rounds);
+	printf(", ");
+	series_print("rules", rules, rounds);
+	printf(", ");
+	series_print("rules_programs", rules_programs, rounds);
+	printf("}, ");
 }
 
-/* ---- throughput ---- */
+/* ---- a start behind many stops ---- */
 
-#define PIECE   65536
-#define SECONDS 0.4
-
-static int ns_here(void)
+/* The privileged half, in a process of its own; its end of the wire. */
+static int half_start(void)
 {
-	int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	must(fd, "namespace");
-	return fd;
-}
-
-static void run(const char *command)
-{
-	if (system(command) != 0) {
-		fprintf(stderr, "%s: failed\n", command);
-		exit(1);
-	}
-}
-
-/* A guest behind a veth that is a port of the bridge, as a tap would be. */
-static int guest_make(const char *name, unsigned int i)
-{
-	const struct netcfg_nic nic = nic_of(name, i);
-	char command[256];
-	const int here = ns_here();
-	must(unshare(CLONE_NEWNET), "namespace");
-	const int ns = ns_here();
-	must(setns(here, CLONE_NEWNET), "namespace");
-	snprintf(command, sizeof(command),
-		 "ip link add %s type veth peer name eth0 address 52:54:00:00:%02x:%02x netns "
-		 "/proc/%d/fd/%d && ip link set %s master vdibr1 up && bridge link set dev %s "
-		 "learning off && bridge fdb replace 52:54:00:00:%02x:%02x dev %s master static",
-		 name, nic.mac[4], nic.mac[5], (int)getpid(), ns, name, name, nic.mac[4],
-		 nic.mac[5], name);
-	run(command);
-	must(setns(ns, CLONE_NEWNET), "namespace");
-	snprintf(command, sizeof(command),
-		 "ip link set eth0 up && ip addr add 10.9.%u.%u/16 dev eth0", (i + 2) >> 8,
-		 (i + 2) & 0xff);
-	run(command);
-	must(setns(here, CLONE_NEWNET), "namespace");
-	close(here);
-	return ns;
-}
-
-/* Bytes a second from one namespace to a port of the other. */
-static double blast(int from, int to, uint32_t address)
-{
-	struct sockaddr_in there = {.sin_family = AF_INET, .sin_addr = {htonl(address)}};
-	static char piece[PIECE];
-	const int here = ns_here(), on = 1;
-	socklen_t size = sizeof(there);
-	must(setns(to, CLONE_NEWNET), "namespace");
-	const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	must(setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)), "listen");
-	must(bind(listener, (struct sockaddr *)&there, sizeof(there)), "bind");
-	must(listen(listener, 1), "listen");
-	must(getsockname(listener, (struct sockaddr *)&there, &size), "listen");
-	must(setns(from, CLONE_NEWNET), "namespace");
-	const int out = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	must(connect(out, (struct sockaddr *)&there, sizeof(there)), "connect");
-	must(setns(here, CLONE_NEWNET), "namespace");
-	close(here);
-	pid_t pid = fork();
+	int ends[2];
+	must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "wire");
+	const pid_t pid = fork();
 	must(pid, "fork");
-	if (pid == 0) {
-		while (write(out, piece, PIECE) > 0)
-			;
-		_exit(0);
+	if (pid > 0) {
+		close(ends[0]);
+		return ends[1];
 	}
-	close(out);
-	const int in = accept(listener, NULL, NULL);
-	must(in, "accept");
-	const double begin = now();
-	double bytes = 0, end = begin;
-	for (ssize_t n; end - begin < SECONDS && (n = read(in, piece, PIECE)) > 0; end = now())
-		bytes += (double)n;
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
-	close(in);
-	close(listener);
-	return bytes / (end - begin);
+	struct verbs verbs = {.config = {.uid = 1}};
+	close(ends[1]);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	must(netcfg_open(&verbs.netcfg, &err), "netcfg");
+	server_run(ends[0], &verbs);
+	verbs_done(&verbs);
+	_exit(0);
 }
 
-static void throughput(unsigned int turns)
+static void half_ask(int wire, enum priv_verb verb, unsigned int desktop)
 {
-	const char *const names[] = {"vdi1n0", "vdi2n0"};
-	struct netcfg_nic nics[] = {nic_of(names[0], 0), nic_of(names[1], 1)};
-	const int one = guest_make(names[0], 0), two = guest_make(names[1], 1), here = ns_here();
-	double best[2][2] = {{0}};
-	/* the host's port would be closed with the network's rules on: they are not part of it */
-	must(netcfg_firewall_delete(netcfg, "vdibr1", &err), "network");
-	const struct netcfg_group group = {.id = 1, .drop_in = true};
-	const struct netcfg_rule all = {.direction = NETCFG_IN, .accept = true};
-	struct netcfg_group open = group;
-	open.rules = &all;
-	open.n_rules = 1;
-	must(netcfg_groups_ensure(netcfg, &open, 1, false, &err), "group");
-	for (int i = 0; i < 2; i++) {
-		nics[i].groups[0] = 1;
-		nics[i].n_groups = 1;
+	struct priv_request req = {.verb = verb};
+	const struct netcfg_nic nic = nic_of("vdi1n0", desktop);
+	req.u.tap = (struct priv_tap){.desktop = desktop, .network = 1, .rates = rates_both};
+	req.u.tap.address = nic.addresses[0].v4.s_addr;
+	memcpy(req.u.tap.mac, nic.mac, sizeof(nic.mac));
+	must(wire_send(wire, &req, sizeof(req), NULL, 0), "ask");
+}
+
+/* the tap's descriptor, or -1 */
+static int half_hear(int wire)
+{
+	struct priv_reply reply;
+	int fds[WIRE_FDS_MAX];
+	size_t n = 0;
+	must(wire_receive(wire, &reply, sizeof(reply), fds, &n) == 1 ? 0 : -1, "answer");
+	err = reply.err;
+	must(reply.err.code ? -1 : 0, "privileged half");
+	return n ? fds[0] : -1;
+}
+
+/* STOPS desktops with rates both ways, of which the taps went with their QEMUs just now */
+static void half_run_and_end(int wire)
+{
+	int fds[STOPS];
+	for (unsigned int i = 0; i < STOPS; i++) {
+		half_ask(wire, PRIV_TAP_CREATE, 1 + i);
+		fds[i] = half_hear(wire);
 	}
-	for (unsigned int i = 0; i < 2 * turns; i++) {
-		const int on = i % 2;
-		if (on)
-			must(netcfg_nics_ensure(netcfg, nics, 2, &err), "filters");
-		const double guest = blast(one, two, 0x0a090003),
-			     host = blast(one, here, 0x0a090001);
-		best[on][0] = guest > best[on][0] ? guest : best[on][0];
-		best[on][1] = host > best[on][1] ? host : best[on][1];
-		if (on)
-			must(netcfg_nics_delete(netcfg, names, 2, &err), "filters");
+	for (unsigned int i = 0; i < STOPS; i++)
+		close(fds[i]);
+}
+
+/* How long until one that starts right behind them has its tap? */
+static double stops_together(int wire)
+{
+	half_run_and_end(wire);
+	const double begin = now();
+	for (unsigned int i = 0; i < STOPS; i++)
+		half_ask(wire, PRIV_TAP_DELETE, 1 + i);
+	half_ask(wire, PRIV_TAP_CREATE, 1 + STOPS);
+	for (unsigned int i = 0; i < STOPS; i++)
+		half_hear(wire);
+	const int fd = half_hear(wire);
+	const double ret = ms_since(begin);
+	close(fd);
+	half_ask(wire, PRIV_TAP_DELETE, 1 + STOPS);
+	half_hear(wire);
+	return ret;
+}
+
+/* The same, were each deleted before the next is looked at. */
+static double stops_one_by_one(int wire)
+{
+	half_run_and_end(wire);
+	const double begin = now();
+	for (unsigned int i = 0; i < STOPS; i++) {
+		char name[16];
+		snprintf(name, sizeof(name), "vdi%un0", 1 + i);
+		tap_discard(name);
+		must(netcfg_links_sweep(netcfg, &err), "sweep");
 	}
-	printf("\"guest_off\": %.2f, \"guest_on\": %.2f, \"host_off\": %.2f, \"host_on\": %.2f}\n",
-	       best[0][0] * 8 / 1e9, best[1][0] * 8 / 1e9, best[0][1] * 8 / 1e9,
-	       best[1][1] * 8 / 1e9);
+	const int fd = tap_create("vdi1n1", 0, &rates_both);
+	const double ret = ms_since(begin);
+	tap_discard("vdi1n1");
+	close(fd);
+	return ret;
+}
+
+static void stops(unsigned int rounds)
+{
+	static double together[ROUNDS_MAX], one_by_one[ROUNDS_MAX];
+	const int wire = half_start();
+	for (unsigned int i = 0; i < rounds; i++) {
+		together[i] = stops_together(wire);
+		one_by_one[i] = stops_one_by_one(wire);
+	}
+	close(wire);
+	printf("\"stops\": {\"n\": %d, ", STOPS);
+	series_print("together", together, rounds);
+	printf(", ");
+	series_print("one_by_one", one_by_one, rounds);
+	putchar('}');
 }
 
 int main(int argc, char **argv)
 {
-	const unsigned int rounds = argc > 1 ? (unsigned int)atoi(argv[1]) : 40;
+	unsigned int rounds = argc > 1 ? (unsigned int)atoi(argv[1]) : 20;
+	if (rounds > ROUNDS_MAX)
+		rounds = ROUNDS_MAX;
 	must(unshare(CLONE_NEWNET), "a network namespace");
 	run("ip link set lo up");
 	bridge_make();
+	network_guard(0);
 	putchar('{');
 	taps("tap", rounds, &rates_to);
 	taps("tap_both", rounds, &rates_both);
-	many();
-	throughput(8);
+	many(rounds);
+	stops(5);
+	puts("}");
 	netcfg_close(netcfg);
 	return 0;
 }

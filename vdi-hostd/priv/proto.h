@@ -34,7 +34,8 @@ enum priv_verb {
 	PRIV_BRIDGE_DELETE, /* slot: bridge, VXLAN, VLAN and firewall gone; no uplink */
 	PRIV_TAP_CREATE, /* tap -> its descriptors, guarded before it is there; an old one of that
 			    name is replaced */
-	PRIV_TAP_DELETE, /* tap, and its guard; its network is not looked at */
+	PRIV_TAP_DELETE, /* tap, and its guard; its network is not looked at; cut off when it is
+			    answered, gone when nobody has asked for anything for a while */
 	PRIV_DNSMASQ_SPAWN,  /* network -> process; see below */
 	PRIV_DNSMASQ_SIGNAL, /* process: SIGHUP, SIGTERM, SIGKILL */
 	PRIV_QEMU_SPAWN,     /* qemu, descriptors as it says -> process */

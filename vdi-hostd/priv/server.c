@@ -33,6 +33,12 @@ static void answer(int fd, struct verbs *verbs, const struct priv_request *req, 
 	close_fds(reply_fds, reply.n_fds);
 }
 
+/*
+ * Deleting links takes the kernel's time, and most of it for the first: so they go when nobody has
+ * asked for anything for this long, and those of a host that shuts all its desktops down together.
+ */
+#define QUIET_MS 200
+
 /* Until there is a request, or the wire's end; what others do to our tables is seen meanwhile. */
 static void await_request(int fd, struct verbs *verbs)
 {
@@ -42,11 +48,14 @@ static void await_request(int fd, struct verbs *verbs)
 			{.fd = verbs->monitor ? netcfg_monitor_fd(verbs->monitor) : -1,
 			 .events = POLLIN},
 		};
-		if (poll(wait, ARRAY_LEN(wait), -1) < 0) {
+		int n = poll(wait, ARRAY_LEN(wait), verbs_await_sweep(verbs) ? QUIET_MS : -1);
+		if (n < 0) {
 			if (errno == EINTR)
 				continue;
 			return;
 		}
+		if (n == 0)
+			verbs_sweep(verbs);
 		if (wait[1].revents)
 			verbs_see_events(verbs);
 		if (wait[0].revents)

@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
+#include "netcfg/link.h"
 #include "netcfg/monitor.h"
 #include "netcfg/netcfg.h"
 #include "vdi-hostd/priv/landlock.h"
@@ -126,8 +128,21 @@ void verbs_run(struct verbs *verbs, const struct priv_request *req, const int *f
 	*reply = (struct priv_reply){.err = err, .wait_status = -1};
 }
 
+bool verbs_await_sweep(const struct verbs *verbs)
+{
+	return verbs->netcfg && netcfg_links_await_sweep(verbs->netcfg);
+}
+
+void verbs_sweep(struct verbs *verbs)
+{
+	struct err err;
+	if (verbs_await_sweep(verbs) && netcfg_links_sweep(verbs->netcfg, &err) < 0)
+		log_warn("taps that were deleted are still there: %s", err.msg);
+}
+
 void verbs_done(struct verbs *verbs)
 {
+	verbs_sweep(verbs);
 	children_done(&verbs->children);
 	verbs_close_guards(verbs);
 	netcfg_monitor_close(verbs->monitor);

@@ -66,6 +66,13 @@ void verbs_done(struct verbs *verbs);
 
 /** verbs_see_events() - verbs->monitor is readable: tell who watches */
 void verbs_see_events(struct verbs *verbs);
+
+/** verbs_await_sweep() - is there anything for verbs_sweep()? */
+bool verbs_await_sweep(const struct verbs *verbs);
+
+/** verbs_sweep() - the links of taps that were deleted go; takes the kernel some 15 ms or more */
+void verbs_sweep(struct verbs *verbs);
+
 /** verbs_close_guards() - this half ends: what was not confirmed is put back */
 void verbs_close_guards(struct verbs *verbs);
 

@@ -70,7 +70,8 @@ int verb_tap_check(const struct priv_request *req, const int *fds, size_t n_fds,
 
 static struct netcfg_tap tap_of(const struct priv_tap *tap, const char *bridge)
 {
-	struct netcfg_tap ret = {.bridge = bridge, .mtu = tap->mtu, .down = tap->down};
+	struct netcfg_tap ret = {
+		.bridge = bridge, .mtu = tap->mtu, .down = tap->down, .rates = tap->rates};
 	ret.port.isolated = tap->isolated;
 	ret.port.fixed = is_guarded(tap);
 	memcpy(ret.port.mac, tap->mac, sizeof(ret.port.mac));
@@ -119,13 +120,6 @@ int verb_tap_look(struct verbs *verbs, const struct priv_request *req, const int
 	return 0;
 }
 
-static int limit(struct verbs *verbs, const struct priv_tap *tap, const char *name, struct err *err)
-{
-	if (tap->rates.to_guest.bits_per_s || tap->rates.from_guest.bits_per_s)
-		return netcfg_rates_ensure(verbs->netcfg, name, &tap->rates, err);
-	return netcfg_rates_remove(verbs->netcfg, name, err);
-}
-
 static bool has(const struct verbs *verbs, uint32_t feature)
 {
 	return verbs->kernel_features & feature;
@@ -163,12 +157,12 @@ int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const i
 	if (network_need_netcfg(verbs, err) < 0 || guard(verbs, tap, name.text, err) < 0)
 		return -1;
 	bool made = netcfg_tap_create(verbs->netcfg, name.text, &wish, reply_fds, err) == 0;
-	if (!made || tap_files_mark(reply_fds, wish.queues, tap->nic, err) < 0 ||
-	    limit(verbs, tap, name.text, err) < 0) {
-		struct err ignored;
-		if (made)
+	if (!made || tap_files_mark(reply_fds, wish.queues, tap->nic, err) < 0) {
+		if (made) {
+			(void)!netcfg_tap_discard(verbs->netcfg, name.text, NULL);
 			close_all(reply_fds, wish.queues);
-		(void)!netcfg_nics_delete(verbs->netcfg, names, 1, &ignored);
+		}
+		(void)!netcfg_nics_delete(verbs->netcfg, names, 1, NULL);
 		return -1;
 	}
 	reply->n_fds = reply->queues = wish.queues;
@@ -214,11 +208,11 @@ int verb_tap_attach(struct verbs *verbs, const struct priv_request *req, const i
 	if (network_need_netcfg(verbs, err) < 0 ||
 	    netcfg_link_exists(verbs->netcfg, name.text, &there, err) < 0)
 		return -1;
-	if (there ? guard(verbs, tap, name.text, err) < 0 ||
-			    netcfg_tap_attach(verbs->netcfg, name.text, &wish, err) < 0
-		  : renew(verbs, tap, name.text, &wish, err) < 0)
+	if (!there)
+		return renew(verbs, tap, name.text, &wish, err);
+	if (guard(verbs, tap, name.text, err) < 0)
 		return -1;
-	return limit(verbs, tap, name.text, err);
+	return netcfg_tap_attach(verbs->netcfg, name.text, &wish, err);
 }
 
 int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const int *fds,
@@ -227,9 +221,9 @@ int verb_tap_delete(struct verbs *verbs, const struct priv_request *req, const i
 	const struct link_name name = tap_name(req->u.tap.desktop, req->u.tap.nic);
 	const char *const names[] = {name.text};
 
+	/* nobody waits while the kernel takes its time: verbs_sweep() */
 	if (network_need_netcfg(verbs, err) < 0 ||
-	    netcfg_rates_remove(verbs->netcfg, name.text, err) < 0 ||
-	    netcfg_tap_delete(verbs->netcfg, name.text, err) < 0)
+	    netcfg_tap_discard(verbs->netcfg, name.text, err) < 0)
 		return -1;
 	return netcfg_nics_delete(verbs->netcfg, names, 1, err);
 }

@@ -152,6 +152,8 @@ static void test_spoofed_mac_and_frames(void **state)
 	DROPPED(NETCFG_DROP_VLAN, frame_tagged(&inner, ETH_P_8021Q, 5));
 	DROPPED(NETCFG_DROP_VLAN, frame_tagged(&inner, ETH_P_8021Q, 0));
 	DROPPED(NETCFG_DROP_VLAN, frame_tagged(&inner, ETH_P_8021AD, 5));
+	const struct frame inner6 = frame_udp(mac_b, mac_a, A6, 1, B6, 1);
+	DROPPED(NETCFG_DROP_VLAN, frame_tagged(&inner6, ETH_P_8021Q, 5));
 	const struct frame once = frame_tagged(&inner, ETH_P_8021Q, 6);
 	DROPPED(NETCFG_DROP_VLAN, frame_tagged(&once, ETH_P_8021AD, 5));
 	struct frame odd = frame_ether(mac_b, mac_a, 0x88cc);

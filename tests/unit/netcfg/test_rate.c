@@ -75,6 +75,7 @@ static void test_set_change_remove(void **state)
 	rates.from_guest.burst = 0;
 	assert_ok(netcfg_rates_ensure(netcfg, "vdi1n0", &rates, &err));
 	expect(netcfg, "vdi1n0", &rates);
+	assert_ok(netcfg_links_sweep(netcfg, &err));
 	assert_false(netns_shows("ip link", "ifb-"));
 	assert_ok(netcfg_rates_remove(netcfg, "vdi1n0", &err));
 	assert_ok(netcfg_rates_remove(netcfg, "vdi1n0", &err));
@@ -87,6 +88,7 @@ static void test_set_change_remove(void **state)
 	close(a);
 	assert_true(netns_shows("ip link", "ifb-vdi1n0"));
 	assert_ok(netcfg_rates_remove(netcfg, "vdi1n0", &err));
+	assert_ok(netcfg_links_sweep(netcfg, &err));
 	assert_false(netns_shows("ip link", "ifb-"));
 	assert_err(netcfg_rates_ensure(netcfg, "vdi1n0", &rates, &err), ERR_NOT_FOUND);
 	assert_err(netcfg_rates_get(netcfg, "vdi1n0", &rates, &err), ERR_NOT_FOUND);
@@ -151,6 +153,30 @@ static void test_a_flood_is_held_to_the_rate(void **state)
 	close(b);
 }
 
+/* A limit that comes back before its device was swept away has it back. */
+static void test_removed_and_set_again(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	struct netcfg_link before, after;
+	int a, b;
+	const struct netcfg_rates rates = {{0}, {80000000, 20000}};
+	net_make(netcfg, &a, &b);
+	assert_ok(netcfg_rates_ensure(netcfg, "vdi1n0", &rates, &err));
+	assert_ok(netcfg_link_get(netcfg, "ifb-vdi1n0", &before, &err));
+	assert_ok(netcfg_rates_remove(netcfg, "vdi1n0", &err));
+	expect(netcfg, "vdi1n0", &(struct netcfg_rates){0});
+	assert_true(flood(a, b, 20, NULL) > 0);
+	assert_ok(netcfg_rates_ensure(netcfg, "vdi1n0", &rates, &err));
+	assert_ok(netcfg_links_sweep(netcfg, &err));
+	assert_ok(netcfg_link_get(netcfg, "ifb-vdi1n0", &after, &err));
+	assert_int_equal(after.index, before.index);
+	expect(netcfg, "vdi1n0", &rates);
+	assert_true(flood(a, b, 50, NULL) > 20);
+	close(a);
+	close(b);
+}
+
 /* An ifb device that somebody deleted would leave a redirection that leads nowhere. */
 static void test_mended(void **state)
 {
@@ -204,6 +230,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		netns_test(test_set_change_remove),
 		netns_test(test_a_flood_is_held_to_the_rate),
+		netns_test(test_removed_and_set_again),
 		netns_test(test_mended),
 		netns_test(test_bad_input),
 	};

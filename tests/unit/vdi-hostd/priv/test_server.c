@@ -759,6 +759,10 @@ static void test_network(void **state)
 		ask_network(&half, PRIV_BRIDGE_DELETE, NULL);
 	}
 	assert_int_not_equal(in_net(&half, "ip link show vdibr7"), 0);
+	/* down since it was answered; gone when nobody had a wish for a while */
+	for (int i = 0; i < 500 && in_net(&half, "ip link show vdi3n1") == 0; i++)
+		usleep(10000);
+	assert_int_not_equal(in_net(&half, "ip link show vdi3n1"), 0);
 	assert_int_not_equal(in_net(&half, "command -v nft && nft list ruleset | grep -q vdibr7"),
 			     0);
 	close(tap);
