@@ -58,8 +58,13 @@ static void on_look(void *data, struct network *network, json_t *actual, json_t 
 	const char *first = json_string_value(json_array_get(differences, 0));
 	char why[ERR_MSG_MAX];
 	size_t n = json_array_size(differences);
-	if (!network || n == 0 || network->plan || network->row.intent != DB_INTENT_NONE)
+	if (!network || network->plan || network->row.intent != DB_INTENT_NONE)
 		return;
+	if (n == 0) {
+		/* what fails next has nothing to do with what failed before */
+		network->failures = 0;
+		return;
+	}
 	snprintf(why, sizeof(why), "%.200s%s; it is put back", first ? first : "",
 		 n > 1 ? ", and more" : "");
 	network_set_degraded(network, why);
