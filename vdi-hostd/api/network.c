@@ -132,8 +132,8 @@ static const struct json_field create_fields[] = {
 	 .doc = "its desktops do not reach each other"},
 	{"openings", JSON_FIELD_ARRAY, 0, AT(openings), .max = DB_OPENINGS_MAX,
 	 .fields = opening_fields,
-	 .doc = "what its desktops may reach on the host, besides DHCP and DNS; not for kinds "
-		"bridged and user"},
+	 .doc = "what its desktops may reach on the host, besides DHCP and DNS, each as "
+		"{\"protocol\": \"tcp\", \"ports\": \"8000-8010\"}; not for kinds bridged and user"},
 	{0},
 };
 
@@ -220,8 +220,9 @@ static const struct json_field update_fields[] = {
 	 .doc = "its desktops do not reach each other"},
 	{"openings", JSON_FIELD_ARRAY, 0, AT(openings), .max = DB_OPENINGS_MAX,
 	 .fields = opening_fields,
-	 .doc = "what its desktops may reach on the host, besides DHCP and DNS; replaces the list, "
-		"and ends connections that it no longer allows"},
+	 .doc = "what its desktops may reach on the host, each as {\"protocol\": \"tcp\", \"ports\": "
+		"\"8000-8010\"}; replaces the list, and ends connections that it no longer "
+		"allows"},
 	{0},
 };
 
