@@ -19,14 +19,41 @@ int netcfg_port_check(const struct netcfg_port *port, struct err *err)
 	return 0;
 }
 
-static void vlan_add(struct netcfg_batch *batch, int index, int type, uint16_t vid, uint16_t flags)
+static struct nl_msg *vlans_begin(struct netcfg_batch *batch, int index, int type,
+				  struct nlattr **ret_spec)
 {
 	const struct ifinfomsg head = {.ifi_family = AF_BRIDGE, .ifi_index = index};
-	const struct bridge_vlan_info vlan = {.flags = flags, .vid = vid};
 	struct nl_msg *msg = netcfg_batch_add(batch, "set its VLAN (bridge VLAN filtering)", type,
 					      0, &head, sizeof(head));
-	struct nlattr *spec = netcfg_nest(msg, IFLA_AF_SPEC);
+	*ret_spec = netcfg_nest(msg, IFLA_AF_SPEC);
+	return msg;
+}
+
+static void vlan_put(struct nl_msg *msg, unsigned int vid, unsigned int flags)
+{
+	const struct bridge_vlan_info vlan = {.flags = (uint16_t)flags, .vid = (uint16_t)vid};
 	netcfg_put(msg, IFLA_BRIDGE_VLAN_INFO, &vlan, sizeof(vlan));
+}
+
+static void vlan_add(struct netcfg_batch *batch, int index, unsigned int vid, unsigned int flags)
+{
+	struct nlattr *spec;
+	struct nl_msg *msg = vlans_begin(batch, index, RTM_SETLINK, &spec);
+	vlan_put(msg, vid, flags);
+	nla_nest_end(msg, spec);
+}
+
+/* None of these, whichever there are; an empty range is fine. */
+static void vlans_remove(struct netcfg_batch *batch, int index, unsigned int first,
+			 unsigned int last)
+{
+	struct nlattr *spec;
+	if (first > last)
+		return;
+	struct nl_msg *msg = vlans_begin(batch, index, RTM_DELLINK, &spec);
+	if (first < last)
+		vlan_put(msg, first, BRIDGE_VLAN_INFO_RANGE_BEGIN);
+	vlan_put(msg, last, first < last ? BRIDGE_VLAN_INFO_RANGE_END : 0);
 	nla_nest_end(msg, spec);
 }
 
@@ -56,12 +83,17 @@ void netcfg_port_add(struct netcfg_batch *batch, int index, int bridge,
 				       NLM_F_CREATE | NLM_F_REPLACE, &head, sizeof(head));
 		netcfg_put(msg, NDA_LLADDR, port->mac, sizeof(port->mac));
 	}
-	if (port->pvid) {
-		const uint16_t tagged = port->trunk ? 0 : BRIDGE_VLAN_INFO_UNTAGGED;
+	if (port->pvid && port->trunk) {
+		vlan_add(batch, index, port->pvid, 0);
+		/* the kernel's own, in which untagged traffic would be */
 		if (port->pvid != 1)
-			vlan_add(batch, index, RTM_DELLINK, 1, 0);
-		vlan_add(batch, index, RTM_SETLINK, port->pvid,
-			 (uint16_t)(tagged | (port->trunk ? 0 : BRIDGE_VLAN_INFO_PVID)));
+			vlans_remove(batch, index, 1, 1);
+	} else if (port->pvid) {
+		vlan_add(batch, index, port->pvid,
+			 BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED);
+		/* what it was in before would still be sent to it */
+		vlans_remove(batch, index, 1, port->pvid - 1U);
+		vlans_remove(batch, index, port->pvid + 1U, 4094);
 	}
 }
 

@@ -11,7 +11,8 @@
  *            are not flooded there, so that no frame of a guest moves another's MAC to its port
  * @pvid:     1 to 4094: untagged traffic is in this VLAN, and no other passes (needs VLAN
  *            filtering on the bridge); 0: leave alone
- * @trunk:    with @pvid: tagged instead, for an uplink that carries several
+ * @trunk:    with @pvid: tagged instead, and no untagged traffic, for an uplink that carries
+ *            several: attach it once for each
  */
 struct netcfg_port {
 	bool isolated, hairpin, fixed, trunk;

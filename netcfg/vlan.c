@@ -81,7 +81,14 @@ int netcfg_vlan_ensure(struct netcfg *netcfg, const char *name, const char *upli
 	struct nl_msg *msg =
 		netcfg_link_add(&batch, "bring it up", RTM_NEWLINK, 0, 0, IFF_UP, IFF_UP);
 	netcfg_put_str(msg, IFLA_IFNAME, name);
-	return netcfg_batch_send(netcfg, &batch, name, NULL, err);
+	if (netcfg_batch_send(netcfg, &batch, name, (const int[]){ENETDOWN, 0}, err) < 0)
+		return -1;
+	/* the kernel brings it up and down together with the uplink */
+	if (batch.sys[0] == ENETDOWN)
+		return err_set(err, ERR_CONFLICT,
+			       "VLAN %u: its uplink %s is down; bring that up: ip link set %s up",
+			       tag, uplink, uplink);
+	return 0;
 }
 
 int netcfg_vlan_delete(struct netcfg *netcfg, const char *name, struct err *err)

@@ -7,7 +7,8 @@
  * netcfg_vlan_ensure() - link @name is VLAN @tag (1 to 4094) of @uplink, and up
  * One of that name with another tag or uplink is replaced. Errors: ERR_NOT_FOUND without the
  * uplink; ERR_CONFLICT when a link of that name is no VLAN, or the uplink has that VLAN under
- * another name (which is named); ERR_UNSUPPORTED without 802.1Q in the kernel.
+ * another name (which is named), or is down: the kernel brings sub-interfaces up and down together
+ * with it; ERR_UNSUPPORTED without 802.1Q in the kernel.
  */
 int netcfg_vlan_ensure(struct netcfg *netcfg, const char *name, const char *uplink,
 		       unsigned int tag, struct err *err) warn_unused;

@@ -17,16 +17,21 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="tests marked slow, too")
+    parser.addoption("--kernel", action="store_true",
+                     help="only the tests marked kernel: for tests/kernel/run")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: only with tests/run --slow")
+    config.addinivalue_line("markers", "kernel: on Debian's kernel, which has what this one may lack")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Slow tests are left out, not skipped: a skip is for what this host cannot do."""
-    if not config.getoption("--slow"):
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    """Slow tests are left out, not skipped: a skip is for what this host cannot do. So are those that
+    are run on another kernel."""
+    slow, kernel = config.getoption("--slow"), config.getoption("--kernel")
+    items[:] = [item for item in items if (slow or not item.get_closest_marker("slow"))
+                and kernel == bool(item.get_closest_marker("kernel"))]
 
 
 @pytest.fixture(scope="session", autouse=True)

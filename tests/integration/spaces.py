@@ -10,6 +10,7 @@ import pytest
 import vdi
 
 OUTSIDE_HOST, OUTSIDE = "10.200.0.1", "10.200.0.2"
+HOST, PEER = "10.50.0.1", "10.50.0.2"
 
 # prints what the server said, and sets the address up
 DHCP_SCRIPT = """#!/bin/sh
@@ -152,6 +153,36 @@ def outside(spaces):
     space.serve(OUTSIDE, 80)
     yield space
     run("ip", "link", "delete", "out0", check=False)
+
+
+@pytest.fixture
+def uplink(spaces):
+    """The administrator's way in: with addresses of both families and routes."""
+    space = spaces()
+    run("ip", "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", space.holder.pid)
+    run("ip", "link", "set", "up0", "up")
+    run("ip", "addr", "add", f"{HOST}/24", "dev", "up0")
+    run("ip", "addr", "add", "fd50::1/64", "dev", "up0", "nodad")
+    run("ip", "route", "add", "default", "via", PEER, "metric", "77")
+    run("ip", "route", "add", "10.51.0.0/16", "via", PEER)
+    space.run("ip", "addr", "add", f"{PEER}/24", "dev", "eth0")
+    space.run("ip", "link", "set", "eth0", "up")
+    space.serve(PEER, 80)
+    yield space
+    run("ip", "link", "delete", "up0", check=False)
+
+
+def on_link(link):
+    """Addresses (but link-local ones) and routes of a link."""
+    addresses = run("ip", "-o", "addr", "show", "dev", link, "scope", "global").stdout.split()
+    routes = run("ip", "route", "show", "dev", link).stdout
+    routes = [line.replace(" linkdown", "").strip() for line in routes.splitlines()]
+    return sorted(word for word in addresses if "/" in word), sorted(routes)
+
+
+def ask_from_host(address, port):
+    done = run(sys.executable, "-c", ASK, address, port, check=False)
+    return done.stdout.strip() or None
 
 
 def join(net, spaces, script, desktop, network):

@@ -227,11 +227,28 @@ static void look_vxlan(struct look *look, struct netcfg *netcfg, const char *bri
 		look_peers(look, name, peers, n);
 }
 
+/* a VLAN of the uplink as the bridge's port; somebody may have made another of that name */
+static void look_vlan(struct look *look, struct netcfg *netcfg, const char *bridge)
+{
+	const struct db_network *row = &look->network->row;
+	struct netcfg_link link, uplink;
+	char name[24];
+	snprintf(name, sizeof(name), "vdivl%u", (unsigned int)row->slot & 0xffff);
+	if (!look_port(look, netcfg, bridge, "VLAN", name) ||
+	    netcfg_link_get(netcfg, name, &link, NULL) < 0)
+		return;
+	if (netcfg_link_get(netcfg, row->uplink, &uplink, NULL) < 0)
+		differ(look, "uplink %s is gone", row->uplink);
+	else if (link.lower != uplink.index || link.vlan != row->vlan)
+		differ(look, "link %s is not VLAN %u of %s", name, (unsigned int)row->vlan,
+		       row->uplink);
+}
+
 static void look_links(struct look *look)
 {
 	_cleanup_(netcfg_closep) struct netcfg *netcfg = NULL;
 	const struct db_network *row = &look->network->row;
-	char bridge[16], vlan[24];
+	char bridge[16];
 	struct err err;
 	network_bridge_name(look->network, bridge);
 	if (netcfg_open(&netcfg, &err) < 0) {
@@ -245,9 +262,8 @@ static void look_links(struct look *look)
 	json_object_set_new(look->actual, "ports", ports.list);
 	if (row->vni)
 		look_vxlan(look, netcfg, bridge);
-	snprintf(vlan, sizeof(vlan), "vdivl%u", (unsigned int)row->slot & 0xffff);
 	if (row->vlan)
-		look_port(look, netcfg, bridge, "VLAN", vlan);
+		look_vlan(look, netcfg, bridge);
 	else if (row->uplink[0])
 		look_port(look, netcfg, bridge, "uplink", row->uplink);
 }

@@ -126,14 +126,14 @@ static uint64_t allowed(const struct netcfg_rate *rate, int64_t ms)
 	return rate->burst + rate->bits_per_s / 8 * ((uint64_t)ms + 60) / 1000;
 }
 
-/* Not more than that, and not much less, either. */
+/* Not more than that; how much less is the machine's business, but it goes on after the burst. */
 static void check_held(const struct netcfg_rate *rate, int from, int to)
 {
 	int64_t ms = 0;
 	const uint64_t heard = BIG * (uint64_t)flood(from, to, 400, &ms), most = allowed(rate, ms);
 	print_message("limited: %llu of at most %llu bytes in %lld ms\n", (unsigned long long)heard,
 		      (unsigned long long)most, (long long)ms);
-	assert_in_range(heard, most / 3, most);
+	assert_in_range(heard, 2 * rate->burst, most);
 }
 
 /* What passes without a limit is over what the limit would allow. */
