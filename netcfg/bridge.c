@@ -43,6 +43,15 @@ static bool wants_ipv6(const struct netcfg_bridge *bridge)
 	return ret;
 }
 
+void netcfg_bridge_mac(const char *name, const uint8_t wish[6], uint8_t ret[6])
+{
+	static const uint8_t zeros[6];
+	if (memcmp(wish, zeros, sizeof(zeros)) == 0)
+		netcfg_mac_of_name(name, ret);
+	else
+		memcpy(ret, wish, sizeof(zeros));
+}
+
 /*
  * Make or set right a bridge, in two rounds. Down at first: IPv6 has to be off before the link
  * comes up, and the kernel takes no forward delay of 0 while spanning tree is on, which it looks
@@ -51,12 +60,8 @@ static bool wants_ipv6(const struct netcfg_bridge *bridge)
 static void bridge_add(struct netcfg_batch *batch, const char *name,
 		       const struct netcfg_bridge *bridge, bool up)
 {
-	static const uint8_t zeros[6];
 	uint8_t mac[6];
-	if (memcmp(bridge->mac, zeros, sizeof(zeros)) == 0)
-		netcfg_mac_of_name(name, mac);
-	else
-		memcpy(mac, bridge->mac, sizeof(mac));
+	netcfg_bridge_mac(name, bridge->mac, mac);
 	struct nl_msg *msg =
 		netcfg_link_add(batch, up ? "bring it up" : "make it (bridge)", RTM_NEWLINK,
 				NLM_F_CREATE, 0, up ? IFF_UP : 0, up ? IFF_UP : 0);

@@ -120,7 +120,7 @@ static void forward_write(FILE *text, const struct netcfg_firewall *network)
 	char net[NETCFG_ADDR_TEXT_MAX];
 	const bool out = network->kind != NETCFG_FIREWALL_ISOLATED;
 	uint8_t mac[6];
-	netcfg_mac_of_name(b, mac);
+	netcfg_bridge_mac(b, network->mac, mac);
 	rule_write(text, b, "from", "ct state new jump begin");
 	/*
 	 * Back into the network goes what the bridge passes on itself, which br_netfilter shows

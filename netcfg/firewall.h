@@ -54,11 +54,13 @@ struct netcfg_opening {
 /**
  * struct netcfg_firewall - one network
  * @bridge:    its bridge, which need not exist yet
+ * @mac:       the bridge's, as struct netcfg_bridge has it
  * @addresses: the bridge's own, with the networks' prefixes; none for kind bridged
  * @openings:  what guests may reach on the host besides DHCP and DNS
  */
 struct netcfg_firewall {
 	const char *bridge;
+	uint8_t mac[6];
 	enum netcfg_firewall_kind kind;
 	struct netcfg_addr addresses[NETCFG_FIREWALL_ADDRS_MAX];
 	unsigned int n_addresses;

@@ -55,6 +55,10 @@ uint64_t netcfg_hash(const char *text);
 /** netcfg_mac_of_name() - a fixed address of the locally administered kind */
 void netcfg_mac_of_name(const char *name, uint8_t mac[6]);
 
+/** netcfg_bridge_mac() - what a bridge of that name has: @wish, or, where that is zeros, its name's
+ */
+void netcfg_bridge_mac(const char *name, const uint8_t wish[6], uint8_t ret[6]);
+
 /* ---- requests (nl.c) ---- */
 
 #define NETCFG_BATCH_MAX 104

@@ -196,6 +196,9 @@ def test_vxlan(hosts, spaces, script):
     got = b.dhcp(script)
     assert got["ip"] == desktop["ip"] == "10.88.0.100" and got["serverid"] == "10.88.0.2"
     assert a.pings("10.88.0.100") and b.pings("10.88.0.10")
+    # each host is one of its own there: it is reached, and reaches the other's desktops
+    assert a.pings("10.88.0.2") and b.pings("10.88.0.1")
+    assert run("busybox", "ping", "-c", 1, "-W", 2, "10.88.0.100", check=False).returncode == 0
     # frames are cut to what the wire takes
     assert int(here.call("network.get", network="wide")["actual"]["mtu"]) <= 1450
     b.serve("10.88.0.100", 7000)

@@ -174,12 +174,25 @@ static unsigned int own_addresses(const struct priv_network *network, struct net
 	return n;
 }
 
+/*
+ * All hosts of a VXLAN have a bridge on it, under one name at that. Each needs a MAC of its own,
+ * which follows from the host's address among them.
+ */
+static void vxlan_mac(const struct priv_network *network, uint8_t ret[6])
+{
+	static const uint8_t prefix[] = {0x02, 0x76};
+	memcpy(ret, prefix, sizeof(prefix));
+	memcpy(ret + sizeof(prefix), &network->underlay, sizeof(network->underlay));
+}
+
 static struct netcfg_firewall firewall_of(const struct priv_network *network,
 					  const struct link_name *bridge)
 {
 	struct netcfg_firewall ret = {.bridge = bridge->text,
 				      .kind = firewall_kind(network),
 				      .n_openings = network->n_openings};
+	if (network->vni)
+		vxlan_mac(network, ret.mac);
 	ret.n_addresses = own_addresses(network, ret.addresses);
 	memcpy(ret.openings, network->openings, sizeof(ret.openings));
 	return ret;
@@ -235,6 +248,8 @@ int verb_bridge_ensure(struct verbs *verbs, const struct priv_request *req, cons
 	const struct netcfg_firewall firewall = firewall_of(network, &name);
 
 	bridge.n_addresses = own_addresses(network, bridge.addresses);
+	if (network->vni)
+		vxlan_mac(network, bridge.mac);
 	if (network_need_netcfg(verbs, err) < 0)
 		return -1;
 	if (network->kind == PRIV_NETWORK_BRIDGED && !network->vlan &&
