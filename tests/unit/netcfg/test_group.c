@@ -33,8 +33,8 @@ static void carry(struct net *net, const char *tap, size_t n, const uint32_t *gr
 	struct err err;
 	const bool is_a = strcmp(tap, "vdi1n0") == 0;
 	struct netcfg_nic nic = nic_of(tap, is_a ? mac_a : mac_b, is_a ? A4 : B4, is_a ? A6 : B6);
-	nic.n_groups = (unsigned int)n;
-	memcpy(nic.groups, groups, n * sizeof(*groups));
+	for (; nic.n_groups < n; nic.n_groups++)
+		nic.groups[nic.n_groups] = groups[nic.n_groups];
 	assert_ok(netcfg_nics_ensure(net->netcfg, &nic, 1, &err));
 }
 
