@@ -20,5 +20,5 @@ def test_desktop_starts(world):
     assert made["state"] == "running" and made["ip"] == "10.77.0.2"
     assert world.call("network.get", network="lan")["differences"] == []
     assert [name for name in vdi.our_links() if not name.startswith("vdibr")]
-    world.call("desktop.stop", desktop="one", force=True)
+    world.call("desktop.stop", desktop="one", mode="force")
     assert [name for name in vdi.our_links() if not name.startswith("vdibr")] == []
