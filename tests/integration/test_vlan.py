@@ -127,13 +127,6 @@ def sub_interface(name):
     return link["link"], link["linkinfo"]["info_data"]["id"], link.get("master"), "UP" in link["flags"]
 
 
-def test_features(net):
-    """A stock kernel has all that is probed for."""
-    features = net.call("host.info")["features"]
-    beside = ("dnsmasq", "kvm_device", "landlock", "cgroup_cpu", "cgroup_memory")
-    assert {name for name, has in features.items() if not has and name not in beside} == set()
-
-
 def test_two_vlans(net, spaces, switch, wire):
     before = on_link("up0")
     seven, eight = create(net, 7), create(net, 8)
