@@ -108,8 +108,9 @@ static int find(int pidfd, pid_t pid, uint32_t nic, int *ret, size_t max, size_t
 		*err = denied;
 		return -1;
 	}
-	return err_set(err, ERR_UNAVAILABLE, "its QEMU has %s left of it; " RESTART,
-		       n == 0 ? "no file" : "too many files");
+	if (n == 0)
+		return err_set(err, ERR_NOT_FOUND, "its QEMU has no file of it");
+	return err_set(err, ERR_UNAVAILABLE, "its QEMU has too many files of it; " RESTART);
 }
 
 /* ---- the child ---- */

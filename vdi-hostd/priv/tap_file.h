@@ -23,8 +23,9 @@ int tap_files_mark(const int *fds, size_t n, uint32_t nic, struct err *err) warn
  * @ret: room for @max descriptors, at least one, one a queue that the tap had; the caller's
  *
  * Takes a child process, for some milliseconds, one second at most. Errors: ERR_NOT_FOUND when the
- * process is on its way out; ERR_UNAVAILABLE when it has no such file, or more than @max;
- * ERR_DENIED when the kernel lets nobody have them (Yama's ptrace_scope over 0).
+ * process has none (its NIC was about to be plugged in) or is on its way out; ERR_UNAVAILABLE when
+ * it has more than @max; ERR_DENIED when the kernel lets nobody have them (Yama's ptrace_scope over
+ * 0).
  */
 int tap_files_take(int pidfd, pid_t pid, uid_t uid, uint32_t nic, int *ret, size_t max,
 		   size_t *ret_n, struct err *err) warn_unused;
