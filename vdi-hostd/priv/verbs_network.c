@@ -248,8 +248,7 @@ int verb_bridge_ensure(struct verbs *verbs, const struct priv_request *req, cons
 	const struct netcfg_firewall firewall = firewall_of(network, &name);
 
 	bridge.n_addresses = own_addresses(network, bridge.addresses);
-	if (network->vni)
-		vxlan_mac(network, bridge.mac);
+	memcpy(bridge.mac, firewall.mac, sizeof(bridge.mac));
 	if (network_need_netcfg(verbs, err) < 0)
 		return -1;
 	if (network->kind == PRIV_NETWORK_BRIDGED && !network->vlan &&
