@@ -1,6 +1,6 @@
 """Fixtures. Run by tests/run inside namespaces of its own (network, mounts, processes), as root:
 nothing here may reach the host's network. VDI_BUILD names the build folder, VDI_GUEST an image of
-tests/guest that is there already."""
+tests/guest that is there already, VDI_FIREWALLD what tests/unpack made of firewalld."""
 import os
 import pathlib
 import pwd

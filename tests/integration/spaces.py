@@ -10,6 +10,7 @@ import pytest
 import vdi
 
 OUTSIDE_HOST, OUTSIDE = "10.200.0.1", "10.200.0.2"
+OUTSIDE_HOST6, OUTSIDE6 = "fd99::1", "fd99::2"
 HOST, PEER = "10.50.0.1", "10.50.0.2"
 
 # prints what the server said, and sets the address up
@@ -153,6 +154,14 @@ def outside(spaces):
     space.serve(OUTSIDE, 80)
     yield space
     run("ip", "link", "delete", "out0", check=False)
+
+
+@pytest.fixture
+def outside6(outside):
+    """The same with IPv6."""
+    run("ip", "addr", "add", f"{OUTSIDE_HOST6}/64", "dev", "out0", "nodad")
+    outside.run("ip", "addr", "add", f"{OUTSIDE6}/64", "dev", "eth0", "nodad")
+    return outside
 
 
 @pytest.fixture

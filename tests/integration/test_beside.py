@@ -2,6 +2,8 @@
 for each, guests get addresses and reach out, and port forwards lead in; their reloads take nothing of
 ours, and we touch nothing of theirs. Their settings are copies, mounted for this process alone."""
 import contextlib
+import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -89,40 +91,59 @@ def test_ufw(private, net, site, script, outside):
     check_works(net, site, outside)
 
 
+# over this machine's files those in $0; what is written stays in memory
+MOUNTS = """
+set -e
+mount -t tmpfs tmpfs /run
+for folder in usr etc var; do
+    mkdir -p /run/upper/$folder /run/work/$folder
+    mount -t overlay overlay /$folder \
+        -o lowerdir=$0/$folder:/$folder,upperdir=/run/upper/$folder,workdir=/run/work/$folder
+done
+mkdir /run/dbus
+echo ready
+exec sleep infinity
+"""
+
+
 @pytest.fixture
-def firewalld(private, tmp_path):
-    """The daemon, and the bus that its client finds it on. tests/run does not install it: where there is
-    systemd, that would switch it on."""
-    if not shutil.which("firewalld") or not shutil.which("dbus-daemon"):
-        pytest.skip("firewalld or dbus-daemon is not installed")
-    private("/etc/firewalld")
-    (tmp_path / "run").mkdir()
-    with contextlib.ExitStack() as stack:
-        run("mount", "--bind", tmp_path / "run", "/run")
-        stack.callback(run, "umount", "/run")
-        (tmp_path / "run/dbus").mkdir()
-        bus = "unix:path=/run/dbus/system_bus_socket"
-        for argv in (["dbus-daemon", "--system", "--nofork", "--nopidfile", f"--address={bus}"],
+def firewall_cmd():
+    """firewall_cmd(ARGUMENT...), once firewalld answers. It stands in a mount namespace of its own with its
+    files: to install it would switch it on where there is systemd."""
+    if "VDI_FIREWALLD" not in os.environ:
+        pytest.skip("VDI_FIREWALLD is not set: tests/unpack firewalld prints it")
+    started = []
+    serve(started, ["unshare", "--mount", "sh", "-c", MOUNTS, os.environ["VDI_FIREWALLD"]])
+    inside = ["nsenter", f"--mount=/proc/{started[0].pid}/ns/mnt"]
+
+    def call(*argv, check=True):
+        return run(*inside, "firewall-cmd", *argv, check=check)
+
+    try:
+        # in the system bus's place one of the kind that needs no user of its own
+        bus = "/run/dbus/system_bus_socket"
+        for argv in (["dbus-daemon", "--session", "--nofork", f"--address=unix:path={bus}"],
                      ["firewalld", "--nofork", "--nopid"]):
-            process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
-            if argv[0] == "dbus-daemon":
-                vdi.wait_until((tmp_path / "run/dbus/system_bus_socket").exists, 10, "the bus")
-        vdi.wait_until(lambda: run("firewall-cmd", "--state", check=False).returncode == 0, 30, "firewalld")
-        yield
+            started.append(subprocess.Popen([*inside, *argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            vdi.wait_until(pathlib.Path(f"/proc/{started[0].pid}/root{bus}").exists, 10, "the bus")
+        vdi.wait_until(lambda: call("--state", check=False).returncode == 0, 30, "firewalld")
+        yield call
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            process.wait()
 
 
-def test_firewalld(firewalld, net, site, script, outside):
+def test_firewalld(firewall_cmd, net, site, script, outside):
     assert not joins(site, script)
-    run("firewall-cmd", "--permanent", "--zone=trusted", "--add-interface=vdibr1")
-    run("firewall-cmd", "--reload")
+    firewall_cmd("--permanent", "--zone=trusted", "--add-interface=vdibr1")
+    firewall_cmd("--reload")
     assert joins(site, script)
     site.serve(GUEST, 22)
     before = foreign_tables()
     check_works(net, site, outside)
     for how in ("--reload", "--complete-reload"):
-        run("firewall-cmd", how)
+        firewall_cmd(how)
         check_works(net, site, outside)
     net.call("network.create", name="other", kind="nat", cidr="10.78.0.0/24")
     net.call("network.delete", network="other")

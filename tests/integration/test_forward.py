@@ -5,9 +5,8 @@ import sys
 
 import pytest
 import vdi
-from spaces import (OUTSIDE, OUTSIDE_HOST, join, net, outside, run, script, serve, spaces)  # noqa: F401
-
-OUTSIDE6, OUTSIDE_HOST6 = "fd99::2", "fd99::1"
+from spaces import (OUTSIDE, OUTSIDE6, OUTSIDE_HOST, OUTSIDE_HOST6, join, net, outside, outside6, run,  # noqa: F401
+                    script, serve, spaces)
 
 
 @pytest.fixture
@@ -19,11 +18,9 @@ def guest(net, spaces, script, outside):
 
 
 @pytest.fixture
-def guest6(net, spaces, script, outside):
+def guest6(net, spaces, script, outside6):
     """The same with IPv6, inside and outside."""
     net.call("network.create", name="lan", kind="nat", cidr="10.77.3.0/24", cidr6="fd77::/64")
-    run("ip", "addr", "add", f"{OUTSIDE_HOST6}/64", "dev", "out0", "nodad")
-    outside.run("ip", "addr", "add", f"{OUTSIDE6}/64", "dev", "eth0", "nodad")
     space, _, got = join(net, spaces, script, "one", "lan")
     has_address(space, "fd77::2")
     space.run("ip", "route", "replace", "default", "via", "fd77::1", "dev", "eth0")

@@ -1,16 +1,19 @@
-"""NICs that come, go, move and are limited while a real guest runs."""
+"""NICs that come, go, move and are limited while a real guest runs, and what it reaches through one."""
+import concurrent.futures
 import json
 import re
 import subprocess
+import sys
 
 import pytest
 
 import vdi
+from spaces import OUTSIDE_HOST6, SERVE, outside, outside6, serve, spaces  # noqa: F401
 
 
 @pytest.fixture(scope="module")
 def desk(world):
-    world.call("network.create", name="nic-a", cidr="10.61.0.0/24")
+    world.call("network.create", name="nic-a", cidr="10.61.0.0/24", cidr6="fd61::/64")
     world.call("network.create", name="nic-b", cidr="10.62.0.0/24", kind="isolated")
     desktop = world.create_desktop("nics", "nic-a", start=True)
     vdi.guest_wait(desktop["ip"])
@@ -130,3 +133,51 @@ def test_eight_and_no_more(world):
     assert len({tap["ifname"] for tap in json.loads(subprocess.check_output(
         ["ip", "-json", "link"])) if re.fullmatch(r"vdi\d+n[124567]", tap["ifname"])}) >= 6
     world.call("desktop.delete", desktop="many", force=True)
+
+
+# ---- doors between the guest, the host and the world ----
+
+@pytest.fixture
+def desk6(desk):
+    """The same with its IPv6 address, as DHCPv6 would give it: it has no client."""
+    vdi.guest_do(desk["ip"], "later ip addr add fd61::2/64 dev eth0")
+    vdi.guest_wait("fd61::2", 20)
+    return {**desk, "ip6": "fd61::2"}
+
+
+@pytest.fixture
+def services():
+    """Of the host, on TCP ports 3128 and 8000: they say who asks."""
+    servers = []
+    for address in ("0.0.0.0", "::"):
+        for port in (3128, 8000):
+            serve(servers, [sys.executable, "-c", SERVE, address, str(port)])
+    yield
+    for server in servers:
+        server.kill()
+        server.wait()
+
+
+def reached(desk):
+    """{(host's address, port): who asked} of those that answer; all at once, for one that is closed is silent."""
+    asked = [(address, port) for address in ("10.61.0.1", "fd61::1") for port in (3128, 8000)]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answers = pool.map(lambda to: vdi.guest_do(desk["ip"], f"get {to[0]} {to[1]}"), asked)
+        return {to: answer for to, answer in zip(asked, answers) if answer != "error: get failed"}
+
+
+def test_openings(world, desk6, services):
+    def open_to(*openings):
+        world.call_when_free("network.update", network="nic-a", openings=list(openings))
+        return reached(desk6)
+    assert open_to({"ports": "3128"}) == {("10.61.0.1", 3128): desk6["ip"], ("fd61::1", 3128): desk6["ip6"]}
+    assert open_to() == {}
+
+
+def test_ipv6_forward(world, desk6, outside6):
+    assert outside6.ask(OUTSIDE_HOST6, 8007) is None
+    made = world.call("network.forward.add", desktop="nics", host_port=8007, port=7, host_address=OUTSIDE_HOST6)
+    assert made["ip6"] == desk6["ip6"]
+    assert outside6.ask(OUTSIDE_HOST6, 8007) == f"nics {desk6['mac']} {desk6['ip']}"
+    world.call_when_free("network.forward.delete", forward=made["id"])
+    assert outside6.ask(OUTSIDE_HOST6, 8007) is None
