@@ -32,6 +32,13 @@ static inline void mem_closep(int *fd)
 		close(*fd);
 }
 
+/** mem_close_all() - the first @n descriptors of @fds, which are open */
+static inline void mem_close_all(const int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		close(fds[i]);
+}
+
 #define _cleanup_free_  _cleanup_(mem_freep)
 #define _cleanup_close_ _cleanup_(mem_closep)
 

@@ -179,6 +179,19 @@ int netcfg_bridge_ensure(struct netcfg *netcfg, const char *name,
 	return bridge->keep_addresses ? 0 : addresses_set(netcfg, subject, link.index, bridge, err);
 }
 
+int netcfg_bridge_has_mac(struct netcfg *netcfg, const char *name, const uint8_t mac[6], bool *ret,
+			  struct err *err)
+{
+	struct netcfg_link link;
+	uint8_t own[6];
+	if (netcfg_name_check("bridge", name, err) < 0 ||
+	    netcfg_link_find(netcfg, name, NULL, &link, err) < 0)
+		return -1;
+	netcfg_bridge_mac(name, mac, own);
+	*ret = link.index == 0 || memcmp(link.mac, own, sizeof(own)) == 0;
+	return 0;
+}
+
 int netcfg_bridge_delete(struct netcfg *netcfg, const char *name, struct err *err)
 {
 	return netcfg_link_delete(netcfg, name, "bridge", err);

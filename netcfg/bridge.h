@@ -40,6 +40,13 @@ int netcfg_bridge_ensure(struct netcfg *netcfg, const char *name,
 			 const struct netcfg_bridge *bridge, struct err *err) warn_unused;
 
 /**
+ * netcfg_bridge_has_mac() - does it have the MAC that a struct netcfg_bridge with @mac asks for?
+ * Where there is no bridge of that name there is no wrong one either: @ret is true.
+ */
+int netcfg_bridge_has_mac(struct netcfg *netcfg, const char *name, const uint8_t mac[6], bool *ret,
+			  struct err *err) warn_unused;
+
+/**
  * netcfg_bridge_delete() - no bridge of that name; one that is not there is fine
  * Its taps are detached, not removed. Errors: ERR_CONFLICT when the link is no bridge.
  */

@@ -88,6 +88,7 @@ static void input_write(FILE *text, const struct netcfg_firewall *network)
 	rule_write(text, b, "input", "ct state established ct direction reply accept");
 	rule_write(text, b, "input", "ct state related accept");
 	rule_write(text, b, "input", "ct state new jump begin");
+	rule_write(text, b, "input", "tcp dport 53 ct state new jump ask-tcp");
 	rule_write(text, b, "input", "udp dport 67 accept");
 	rule_write(text, b, "input", "meta nfproto ipv6 udp dport 547 accept");
 	for (unsigned int i = 0; i < network->n_addresses; i++) {
@@ -229,6 +230,7 @@ int netcfg_firewall_ensure(struct netcfg *netcfg, const struct netcfg_firewall *
 			*err = why;
 		return -1;
 	}
+	nft_pieces_raise();
 	if (network->kind != NETCFG_FIREWALL_NAT && network->kind != NETCFG_FIREWALL_ROUTED)
 		return 0;
 	/* last: the rules have to stand before the kernel forwards anything */

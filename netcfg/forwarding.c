@@ -1,4 +1,7 @@
-/* The kernel's own switches for passing packets on. Once on, they stay on: others may need them. */
+/*
+ * The kernel's own switches and limits for what guests send to it. Once on, and once raised, they
+ * stay so: others may need them.
+ */
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -8,26 +11,42 @@
 #include "base/mem.h"
 #include "netcfg/nft.h"
 
-#define IPV6_CONF  "/proc/sys/net/ipv6/conf"
-#define NEIGHBOURS "65536"
+#define IPV6_CONF "/proc/sys/net/ipv6/conf"
 
 /*
  * Whom a guest sends packets to through the host, the host has to look for, at as many addresses as
  * a NIC may begin connections in three seconds (some 2300). The kernel's own limit of 1024 for the
- * whole host is less. Only the host's own namespace has it; where it cannot be set, it stays.
+ * whole host is less. Only the host's own namespace has it.
  */
-static void neighbours_raise(const char *path)
+#define NEIGHBOURS "65536"
+
+/*
+ * Pieces of packets stay for 30 seconds (IPv6: 60) where the rest does not come. What a NIC's
+ * buckets let through in that time takes up to 48 MiB; the kernel's own limit for all is 4 MiB.
+ */
+#define PIECES "268435456"
+
+/* Where it cannot be set, it stays. */
+static void limit_raise(const char *path, const char *limit)
 {
 	char now[32] = "";
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || read(fd, now, sizeof(now) - 1) <= 0 || atol(now) >= atol(NEIGHBOURS) ||
-	    netcfg_sysctl_write(path, NEIGHBOURS, NULL) < 0)
+	if (fd < 0 || read(fd, now, sizeof(now) - 1) <= 0 || atol(now) >= atol(limit) ||
+	    netcfg_sysctl_write(path, limit, NULL) < 0)
 		return;
+}
+
+void nft_pieces_raise(void)
+{
+	limit_raise("/proc/sys/net/ipv4/ipfrag_high_thresh", PIECES);
+	limit_raise("/proc/sys/net/ipv6/ip6frag_high_thresh", PIECES);
+	/* connection tracking puts IPv6 together in a memory of its own */
+	limit_raise("/proc/sys/net/netfilter/nf_conntrack_frag6_high_thresh", PIECES);
 }
 
 int nft_forwarding4_enable(struct err *err)
 {
-	neighbours_raise("/proc/sys/net/ipv4/neigh/default/gc_thresh3");
+	limit_raise("/proc/sys/net/ipv4/neigh/default/gc_thresh3", NEIGHBOURS);
 	return netcfg_sysctl_write("/proc/sys/net/ipv4/ip_forward", "1", err);
 }
 
@@ -62,7 +81,7 @@ static int routers_keep(struct err *err)
 
 int nft_forwarding6_enable(struct err *err)
 {
-	neighbours_raise("/proc/sys/net/ipv6/neigh/default/gc_thresh3");
+	limit_raise("/proc/sys/net/ipv6/neigh/default/gc_thresh3", NEIGHBOURS);
 	if (file_says(IPV6_CONF "/all/forwarding", '1'))
 		return 0;
 	if (routers_keep(err) < 0)

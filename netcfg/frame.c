@@ -28,6 +28,7 @@ static const char inet_frame[] =
 	"add set " I " begins { type ether_addr; size 65536; flags dynamic,timeout; timeout 1h; }\n"
 	"add set " I " asks { type ether_addr; size 65536; flags dynamic,timeout; timeout 1h; }\n"
 	"add set " I " held { type ether_addr; size 65536; flags dynamic; }\n"
+	"add set " I " asks-held { type ether_addr; size 65536; flags dynamic; }\n"
 	"add set " I " drops { type ether_addr . mark; size 65536; flags dynamic; counter; }\n"
 	/* clang-format off */
 	FORWARD_MAP("redirect4", "ipv4_addr . inet_proto . inet_service", "ipv4_addr")
@@ -43,11 +44,13 @@ static const char inet_frame[] =
 	"add chain " I " forwards-all\n"
 	"add chain " I " begin\n"
 	"add chain " I " ask\n"
+	"add chain " I " ask-tcp\n"
 	"add chain " I " drop-flood\n"
 	"add chain " I " drop-detour\n"
 	"add chain " I " dropped\n"
 	"flush chain " I " begin\n"
 	"flush chain " I " ask\n"
+	"flush chain " I " ask-tcp\n"
 	"flush chain " I " drop-flood\n"
 	"flush chain " I " drop-detour\n"
 	"flush chain " I " dropped\n"
@@ -68,6 +71,9 @@ static const char inet_frame[] =
 	/* names, also by way of one connection: those who answer have a bounded number in hand */
 	"add rule " I " ask update @asks { ether saddr limit rate over 100/second "
 	"burst 1000 packets } goto drop-flood\n"
+	/* dnsmasq has a process for each, and for 20 at most */
+	"add rule " I " ask-tcp ct status confirmed return\n"
+	"add rule " I " ask-tcp add @asks-held { ether saddr ct count over 4 } goto drop-flood\n"
 	/* the numbers are enum netcfg_drop's */
 	"add rule " I " drop-flood meta mark set 14 goto dropped\n"
 	"add rule " I " drop-detour meta mark set 15 goto dropped\n"
@@ -121,6 +127,9 @@ static const char bridge_sets[] =
 	"add set " B " source4 { type ifname . ether_addr . ipv4_addr; }\n"
 	"add set " B " source6 { type ifname . ether_addr . ipv6_addr; }\n"
 	"add set " B " targets { typeof iifname . @th,64,128; }\n"
+	"add set " B " pieces { type ifname; size 65536; flags dynamic,timeout; timeout 1h; }\n"
+	"add set " B
+	" piece-bytes { type ifname; size 65536; flags dynamic,timeout; timeout 1h; }\n"
 	"add set " B " drops { type ifname . mark; size 65536; flags dynamic; counter; }\n";
 
 /* clang-format off */
@@ -130,7 +139,7 @@ static const char bridge_chains[] =
 	DROP_CHAIN("group-out") DROP_CHAIN("group-in") DROP_CHAIN("flood-out") DROP_CHAIN("flood-in")
 	CHAIN("dropped-from") CHAIN("dropped-to") CHAIN("from") CHAIN("from-arp") CHAIN("from-ipv4") CHAIN("to-dhcp")
 	CHAIN("from-ipv4-own") CHAIN("from-ipv6") CHAIN("from-ipv6-own") CHAIN("from-icmpv6") CHAIN("solicit") CHAIN("advert")
-	CHAIN("router-solicit") CHAIN("out4") CHAIN("out6") CHAIN("in4") CHAIN("in6");
+	CHAIN("router-solicit") CHAIN("piece") CHAIN("out4") CHAIN("out6") CHAIN("in4") CHAIN("in6");
 
 /* In this order each is only seen by packets that passed the ones before. */
 static const char bridge_rules[] =
@@ -163,13 +172,14 @@ static const char bridge_rules[] =
 
 	"add rule " B " from-ipv4 udp dport 67 jump to-dhcp\n"
 	"add rule " B " from-ipv4 ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 "
-	"udp dport 67 accept\n"
+	"udp dport 67 ip frag-off & 0x3fff == 0 accept\n"
 	"add rule " B " from-ipv4 iifname @any goto from-ipv4-own\n"
 	"add rule " B " from-ipv4 goto drop-ipv4\n"
 	"add rule " B " from-ipv4-own udp dport 67 jump to-dhcp\n"
 	"add rule " B " from-ipv4-own udp sport 67 goto drop-dhcp\n"
 	/* who asks for listeners decides what the bridge sends to whom */
 	"add rule " B " from-ipv4-own igmp type membership-query goto drop-ra\n"
+	"add rule " B " from-ipv4-own ip frag-off & 0x3fff != 0 jump piece\n"
 	"add rule " B " from-ipv4-own iifname @grouped goto out4\n"
 	"add rule " B " from-ipv4-own accept\n"
 
@@ -182,6 +192,9 @@ static const char bridge_rules[] =
 	"add rule " B " from-ipv6 iifname @any goto from-ipv6-own\n"
 	"add rule " B " from-ipv6 goto drop-ipv6\n"
 	"add rule " B " from-ipv6-own udp sport 547 goto drop-dhcp\n"
+	/* what has no extension headers needs no looking through */
+	"add rule " B " from-ipv6-own ip6 nexthdr != tcp ip6 nexthdr != udp exthdr frag exists "
+	"jump piece\n"
 	"add rule " B " from-ipv6-own iifname @grouped goto out6\n"
 	"add rule " B " from-ipv6-own accept\n"
 
@@ -190,12 +203,22 @@ static const char bridge_rules[] =
 	"nd-router-solicit : goto router-solicit, "
 	"nd-neighbor-solicit : goto solicit, nd-neighbor-advert : goto advert }\n"
 	/* a host that has no address yet reports what it listens to all the same (RFC 3810 5.2.13) */
-	"add rule " B " from-icmpv6 ip6 saddr :: icmpv6 type mld2-listener-report accept\n"
+	"add rule " B " from-icmpv6 ip6 saddr :: icmpv6 type mld2-listener-report "
+	"exthdr frag missing accept\n"
 	/* it has a type and is none of the above */
 	"add rule " B " from-icmpv6 icmpv6 type != nd-router-advert return\n"
 	/* or is the rest of a packet whose beginning was looked at */
 	"add rule " B " from-icmpv6 frag frag-off != 0 return\n"
 	"add rule " B " from-icmpv6 goto drop-nd\n"
+
+	/*
+	 * Pieces of packets are kept by the host until the last is there, in memory that all share.
+	 * Small ones cost more than their bytes, large ones may be of 64 KiB: two buckets.
+	 */
+	"add rule " B " piece update @pieces { iifname limit rate over 200/second "
+	"burst 2000 packets } goto drop-flood-out\n"
+	"add rule " B " piece update @piece-bytes { iifname limit rate over 300 kbytes/second "
+	"burst 3 mbytes } goto drop-flood-out\n"
 
 	/*
 	 * Neighbour discovery has no extension headers (and fragments of it are not heard: RFC

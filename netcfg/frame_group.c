@@ -2,6 +2,8 @@
  * What firewall groups stand on: the chains between a NIC and its groups, and what is known of the
  * exchanges that a rule let begin. See docs/decisions/firewall-groups.md and limits-of-guests.md.
  */
+#include <stdarg.h>
+
 #include "base/mem.h"
 #include "netcfg/nft.h"
 
@@ -20,11 +22,18 @@ static const struct way {
 	 "limit rate over 200/second burst 4000 packets"},
 };
 
+/* struct ip - @free: messages that always pass; @client, @server: DHCP's ports */
 static const struct ip {
-	const char *version, *name, *icmp, *address;
+	const char *version, *name, *icmp, *address, *free;
+	int client, server;
 } ips[] = {
-	{"4", "ip", "icmp", "ipv4_addr"},
-	{"6", "ip6", "icmpv6", "ipv6_addr"},
+	{"4", "ip", "icmp", "ipv4_addr",
+	 "destination-unreachable, time-exceeded, parameter-problem", 68, 67},
+	{"6", "ip6", "icmpv6", "ipv6_addr",
+	 "destination-unreachable, packet-too-big, time-exceeded, parameter-problem, "
+	 "mld-listener-query, mld-listener-report, mld-listener-done, nd-router-solicit, "
+	 "nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report",
+	 546, 547},
 };
 
 /*
@@ -125,26 +134,29 @@ static struct key key_of(const struct way *way, const struct ip *ip)
 	return key;
 }
 
+static void rule_write(FILE *text, const char *chain, const char *rest, const char *fmt, ...)
+	printf_like(4, 5);
+
+/* One rule of the chain of that name, which is in two parts. */
+static void rule_write(FILE *text, const char *chain, const char *rest, const char *fmt, ...)
+{
+	va_list args;
+	fprintf(text, "add rule " B " %s%s ", chain, rest);
+	va_start(args, fmt);
+	vfprintf(text, fmt, args);
+	va_end(args);
+	fputc('\n', text);
+}
+
 /* What always passes: errors, multicast, and what the first chains or the far side's look after. */
 static void free_write(FILE *text, const struct way *way, const struct ip *ip)
 {
-	const bool v4 = ip == &ips[0], out = way == &ways[0];
-	fprintf(text, "add rule " B " %s%s ", way->name, ip->version);
-	if (v4)
-		fprintf(text,
-			"icmp type { destination-unreachable, time-exceeded, parameter-problem } "
-			"accept\n"
-			"add rule " B " %s4 ip protocol igmp accept\n"
-			"add rule " B " %s4 udp sport %d udp dport %d accept\n",
-			way->name, way->name, out ? 68 : 67, out ? 67 : 68);
-	else
-		fprintf(text,
-			"icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, "
-			"parameter-problem, mld-listener-query, mld-listener-report, "
-			"mld-listener-done, nd-router-solicit, nd-router-advert, "
-			"nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } accept\n"
-			"add rule " B " %s6 udp sport %d udp dport %d accept\n",
-			way->name, out ? 546 : 547, out ? 547 : 546);
+	const bool out = way == &ways[0];
+	rule_write(text, way->name, ip->version, "%s type { %s } accept", ip->icmp, ip->free);
+	if (ip == &ips[0])
+		rule_write(text, way->name, ip->version, "ip protocol igmp accept");
+	rule_write(text, way->name, ip->version, "udp sport %d udp dport %d accept",
+		   out ? ip->client : ip->server, out ? ip->server : ip->client);
 }
 
 /* A NIC's packets of one family in one direction: known, free, or for the groups to decide. */
@@ -154,17 +166,16 @@ static void gate_write(FILE *text, const struct way *way, const struct ip *ip)
 	const char *const w = way->name, *const v = ip->version;
 	for (int kept = 1; kept >= 0; kept--)
 		for (size_t p = 0; p < ARRAY_LEN(protocols); p++)
-			fprintf(text, "add rule " B " %s%s meta l4proto %s %s @%s%s%s goto %s-%s\n",
-				w, v, protocols[p].name, key.flow, protocols[p].name, v,
-				kept ? "-kept" : "", kept ? "kept" : "known", w);
+			rule_write(text, w, v, "meta l4proto %s %s @%s%s%s goto %s-%s",
+				   protocols[p].name, key.flow, protocols[p].name, v,
+				   kept ? "-kept" : "", kept ? "kept" : "known", w);
 	/* the first packet stands for those after it; a later piece has no ports, so is none known
 	 */
-	fprintf(text, "add rule " B " %s%s %s != 0 accept\n", w, v,
-		ip == &ips[0] ? "ip frag-off & 0x1fff" : "frag frag-off");
-	fprintf(text, "add rule " B " %s%s %s type echo-reply %s @echoes%s accept\n", w, v,
-		ip->icmp, key.echo, v);
+	rule_write(text, w, v, "%s != 0 accept",
+		   ip == &ips[0] ? "ip frag-off & 0x1fff" : "frag frag-off");
+	rule_write(text, w, v, "%s type echo-reply %s @echoes%s accept", ip->icmp, key.echo, v);
 	free_write(text, way, ip);
-	fprintf(text, "add rule " B " %s%s goto group-%s\n", w, v, w);
+	rule_write(text, w, v, "goto group-%s", w);
 }
 
 /*
@@ -173,38 +184,35 @@ static void gate_write(FILE *text, const struct way *way, const struct ip *ip)
  */
 static void kept_write(FILE *text, const struct way *way)
 {
-	fprintf(text, "add rule " B " kept-%s tcp flags & (fin | rst) == 0 accept\n", way->name);
+	rule_write(text, "kept-", way->name, "tcp flags & (fin | rst) == 0 accept");
 	for (size_t v = 0; v < ARRAY_LEN(ips); v++)
-		fprintf(text,
-			"add rule " B " kept-%s ether type %s meta l4proto tcp "
-			"update @tcp%s { %s timeout 1m } accept\n",
-			way->name, ips[v].name, ips[v].version, key_of(way, &ips[v]).flow);
-	fprintf(text, "add rule " B " kept-%s accept\n", way->name);
+		rule_write(text, "kept-", way->name,
+			   "ether type %s meta l4proto tcp update @tcp%s { %s timeout 1m } accept",
+			   ips[v].name, ips[v].version, key_of(way, &ips[v]).flow);
+	rule_write(text, "kept-", way->name, "accept");
 }
 
 /* Whose bucket is empty has its exchanges pass, but not kept. */
 static void known_write(FILE *text, const struct way *way)
 {
-	fprintf(text, "add rule " B " known-%s tcp flags & (syn | fin | rst) != 0 accept\n",
-		way->name);
+	rule_write(text, "known-", way->name, "tcp flags & (syn | fin | rst) != 0 accept");
 	for (size_t p = 0; p < ARRAY_LEN(protocols); p++) {
 		const struct protocol *protocol = &protocols[p];
-		fprintf(text,
-			"add rule " B " known-%s meta l4proto %s update @keeps-%s { %s %s } "
-			"accept\n",
-			way->name, protocol->name, protocol->name, way->nic, protocol->keeps);
+		const char *const set = protocol->name;
+		rule_write(text, "known-", way->name,
+			   "meta l4proto %s update @keeps-%s { %s %s } accept", set, set, way->nic,
+			   protocol->keeps);
 		for (size_t v = 0; v < ARRAY_LEN(ips); v++) {
 			const struct key key = key_of(way, &ips[v]);
-			const char *const set = protocol->name, *const version = ips[v].version;
-			fprintf(text,
-				"add rule " B " known-%s ether type %s meta l4proto %s "
-				"update @%s%s { %s timeout %s } "
-				"update @%s%s-kept { %s timeout %s } accept\n",
-				way->name, ips[v].name, set, set, version, key.flow, protocol->life,
-				set, version, key.flow, protocol->kept);
+			const char *const version = ips[v].version;
+			rule_write(text, "known-", way->name,
+				   "ether type %s meta l4proto %s update @%s%s { %s timeout %s } "
+				   "update @%s%s-kept { %s timeout %s } accept",
+				   ips[v].name, set, set, version, key.flow, protocol->life, set,
+				   version, key.flow, protocol->kept);
 		}
 	}
-	fprintf(text, "add rule " B " known-%s accept\n", way->name);
+	rule_write(text, "known-", way->name, "accept");
 }
 
 /* The rules of all groups, and after them what the groups do with the rest. */
@@ -212,32 +220,30 @@ static void slots_write(FILE *text, const struct way *way)
 {
 	for (int end = 0; end < 2; end++)
 		for (int slot = 0; slot < SLOTS; slot++)
-			fprintf(text, "add rule " B " group-%s %s vmap @%s%d%s\n", way->name,
-				way->nic, way->name, slot, end ? "-end" : "");
-	fprintf(text, "add rule " B " group-%s goto begin-%s\n", way->name, way->name);
+			rule_write(text, "group-", way->name, "%s vmap @%s%d%s", way->nic,
+				   way->name, slot, end ? "-end" : "");
+	rule_write(text, "group-", way->name, "goto begin-%s", way->name);
 }
 
 /* What other protocols begin is not remembered, and so costs nothing. */
 static void begin_write(FILE *text, const struct way *way)
 {
-	fprintf(text,
-		"add rule " B " begin-%s meta l4proto { tcp, udp, icmp, ipv6-icmp } "
-		"update @begins-%s { %s %s } goto drop-flood-%s\n",
-		way->name, way->name, way->nic, way->begins, way->name);
+	rule_write(text, "begin-", way->name,
+		   "meta l4proto { tcp, udp, icmp, ipv6-icmp } update @begins-%s { %s %s } "
+		   "goto drop-flood-%s",
+		   way->name, way->nic, way->begins, way->name);
 	for (size_t v = 0; v < ARRAY_LEN(ips); v++) {
 		const struct key key = key_of(way, &ips[v]);
 		for (size_t p = 0; p < ARRAY_LEN(protocols); p++)
-			fprintf(text,
-				"add rule " B " begin-%s ether type %s meta l4proto %s "
-				"update @%s%s { %s } accept\n",
-				way->name, ips[v].name, protocols[p].name, protocols[p].name,
-				ips[v].version, key.flow);
-		fprintf(text,
-			"add rule " B " begin-%s %s type echo-request update @echoes%s { %s } "
-			"accept\n",
-			way->name, ips[v].icmp, ips[v].version, key.echo);
+			rule_write(text, "begin-", way->name,
+				   "ether type %s meta l4proto %s update @%s%s { %s } accept",
+				   ips[v].name, protocols[p].name, protocols[p].name,
+				   ips[v].version, key.flow);
+		rule_write(text, "begin-", way->name,
+			   "%s type echo-request update @echoes%s { %s } accept", ips[v].icmp,
+			   ips[v].version, key.echo);
 	}
-	fprintf(text, "add rule " B " begin-%s accept\n", way->name);
+	rule_write(text, "begin-", way->name, "accept");
 }
 
 void nft_frame_groups_fill(FILE *text)

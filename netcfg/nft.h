@@ -32,6 +32,9 @@ void nft_frame_groups_fill(FILE *text);
 /** nft_frame_groups_forget() - all exchanges that are known */
 void nft_frame_groups_forget(FILE *text);
 
+/** nft_pieces_raise() - the kernel has the memory for packets in pieces that NICs' buckets go by */
+void nft_pieces_raise(void);
+
 /** nft_forwarding4_enable() and 6 - the kernel passes packets on between its links */
 int nft_forwarding4_enable(struct err *err) warn_unused;
 int nft_forwarding6_enable(struct err *err) warn_unused;

@@ -154,8 +154,7 @@ fail:
 	/* its ifb device does not go with it; what others made under that name is theirs */
 	if (n > 0)
 		(void)!netcfg_tap_discard(netcfg, name, NULL);
-	while (n > 0)
-		close(fds[--n]);
+	mem_close_all(fds, n);
 	return -1;
 }
 
@@ -190,8 +189,7 @@ int netcfg_vhost_open(unsigned int n, int *ret_fds, struct err *err)
 		if (fds[i] >= 0)
 			continue;
 		err_set_sys(err, err_from_errno(errno), errno, "cannot open /dev/vhost-net");
-		while (i > 0)
-			close(fds[--i]);
+		mem_close_all(fds, i);
 		return -1;
 	}
 	memcpy(ret_fds, fds, n * sizeof(*fds));

@@ -3,7 +3,7 @@ import socket
 import struct
 
 ALL = "ff:ff:ff:ff:ff:ff"
-HOP_BY_HOP, IGMP, UDP, ICMPV6 = 0, 2, 17, 58
+HOP_BY_HOP, IGMP, UDP, FRAGMENT, ICMPV6 = 0, 2, 17, 44, 58
 
 
 def mac_bytes(mac):
@@ -59,6 +59,11 @@ def udp(to, source, sender, port, target, target_port, payload=b"payload."):
         pseudo = address(sender) + address(target) + struct.pack("!II", size, UDP)
         body = body[:6] + struct.pack("!H", checksum(pseudo + body) or 0xffff) + payload
     return ip(to, source, sender, target, UDP, body)
+
+
+def first_half(to, source, sender, target, payload):
+    """Of a datagram over IPv6; the rest is yet to come."""
+    return ip(to, source, sender, target, FRAGMENT, struct.pack("!BBHI", UDP, 0, 1, 0) + payload)
 
 
 def igmp(source, sender, kind, group):

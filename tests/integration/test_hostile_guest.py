@@ -386,6 +386,49 @@ def test_flood_of_exchanges(world, pair):
     world.call_when_free("network.firewall", network="lan", groups=[])
 
 
+def later(guest, script):
+    """What the script says, when it has; run in the guest."""
+    vdi.guest_do(guest["ip"], "remember nothing", f"later ({script}) >/tmp/said; mv /tmp/said /tmp/remembered")
+    return vdi.wait_until(lambda: (said := vdi.guest_do(guest["ip"], "recall")) != "nothing" and said, 20, script, 0.3)
+
+
+def test_flood_of_halves(world, pair):
+    """Pieces of packets that never become whole: the host keeps them, and the neighbour's find room."""
+    evil, victim, *_ = pair
+    me, other, host = sides(pair)
+    half = frames.first_half(host.mac, me.mac, me.ip6, host.ip6, bytes(1400))
+    id_at = 14 + 40 + 6
+    before = counted(world)["drops"]
+    assert vdi.guest_do(evil["ip"], f"send eth0 {half.hex()} 8000 {id_at}", timeout=30) == "ok"
+    assert 0 < drops_since(world, before)["flood_out"] < 8000
+    ping = "ping -c 1 -W 2 -s 3000"
+    later(victim, f"ip addr add {other.ip6}/64 dev eth0; sleep 2; echo done")
+    for address in (host.ip, host.ip6):
+        assert later(victim, f"{ping} {address} | grep -c ttl=") == "1"
+    later(victim, f"ip addr del {other.ip6}/64 dev eth0; echo done")
+    assert counted(world, "victim")["drops"]["flood_out"] == 0
+    # and its own, when it has stopped
+    vdi.wait_until(lambda: later(evil, f"{ping} {host.ip} | grep -c ttl=") == "1", 10, "its own")
+
+
+def test_names_over_tcp(world, pair):
+    """It holds all connections that dnsmasq will have at a time, but for what it may."""
+    evil, victim, *_ = pair
+    host = sides(pair)[2]
+    question = r"\0\26ab\1\0\0\1\0\0\0\0\0\0\4evil\0\0\1\0\1"
+    ask = f"printf '{question}' | nc -w 3 {host.ip} 53 | wc -c"
+    assert int(later(victim, ask)) > 24
+    before = counted(world)["drops"]
+    assert later(evil, f"for i in $(seq 24); do sleep 60 | nc {host.ip} 53 & done; echo held") == "held"
+    vdi.wait_until(lambda: drops_since(world, before).get("flood_host", 0) >= 20, 10, "those that are over")
+    for _ in range(3):
+        assert int(later(victim, ask)) > 24
+    assert vdi.guest_do(evil["ip"], "ping 10.77.0.1", "resolve victim") == ["ok", victim["ip"]]
+    assert counted(world, "victim")["drops"]["flood_host"] == 0
+    assert later(evil, "killall sleep; echo let go") == "let go"
+    vdi.wait_until(lambda: int(later(evil, ask)) > 24, 20, "its own, when those are over")
+
+
 def test_counters(world, pair):
     """They belong to a NIC of a guest that runs."""
     victim = counted(world, "victim")

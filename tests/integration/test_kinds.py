@@ -10,6 +10,10 @@ from spaces import (SERVE, ask_from_host, join, net, on_link, outside, run, scri
                     spaces, uplink, HOST, OUTSIDE, OUTSIDE_HOST, PEER)
 
 
+def mac_of(link):
+    return run("ip", "-o", "link", "show", "dev", link).stdout.split("link/ether ")[1].split()[0]
+
+
 def test_bridged(net, spaces, uplink):
     before = on_link("up0")
     assert len(before[0]) == 2 and len(before[1]) == 3
@@ -40,6 +44,11 @@ def test_bridged(net, spaces, uplink):
     run("ip", "link", "set", "up0", "nomaster")
     vdi.wait_until(lambda: guest.ask(PEER, 80), 10, "the uplink")
     vdi.wait_until(lambda: net.call("network.get", network="office")["state"] == "active", 5, "the network")
+    # and so is the uplink's MAC, which is the bridge's
+    run("ip", "link", "set", "vdibr1", "address", "02:00:00:00:00:66")
+    vdi.wait_until(lambda: mac_of("vdibr1") == mac_of("up0"), 5, "its MAC")
+    vdi.wait_until(lambda: net.call("network.get", network="office")["state"] == "active", 5, "the network")
+    assert ask_from_host(PEER, 80) == HOST and guest.ask(PEER, 80) == "10.50.0.7"
     net.call("desktop.delete", desktop="one")
     net.call("network.delete", network="office")
     assert on_link("up0") == before

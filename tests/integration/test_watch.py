@@ -44,6 +44,7 @@ def tap_of(guest):
     ("address", "ip addr flush dev vdibr1"),
     ("another address", "ip addr add 10.123.0.1/24 dev vdibr1"),
     ("down", "ip link set vdibr1 down"),
+    ("mac", "ip link set vdibr1 address 02:00:00:00:00:66"),
     ("inet table", "nft delete table inet vdi-hostd"),
     ("bridge table", "nft delete table bridge vdi-hostd"),
     ("ruleset", "nft flush ruleset"),

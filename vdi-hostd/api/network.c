@@ -70,7 +70,7 @@ static const struct json_field network_fields[] = {NETWORK_FIELDS, {0}};
 static const struct json_field get_result[] = {
 	NETWORK_FIELDS,
 	{"actual", JSON_FIELD_OBJECT,
-	 .doc = "what the kernel has: exists, up, mtu, addresses, counters of the bridge; its ports "
+	 .doc = "what the kernel has: exists, up, mtu, mac, addresses, counters of the bridge; its ports "
 		"with their counters (rx: from the guest); peers of a VXLAN"},
 	{"differences", JSON_FIELD_STRINGS,
 	 .doc = "what of it is not as wished; it is put back as soon as it is seen"},

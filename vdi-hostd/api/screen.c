@@ -97,11 +97,13 @@ static const struct json_field nic_drops_fields[] = {
 	{"group_out", JSON_FIELD_INT, .doc = "from the guest, by a firewall group"},
 	{"group_in", JSON_FIELD_INT, .doc = "to the guest, by a firewall group"},
 	{"flood_out", JSON_FIELD_INT,
-	 .doc = "from the guest: more exchanges than a NIC with groups may begin"},
+	 .doc = "from the guest: more packets in pieces than a NIC may send, or, with groups, more "
+		"exchanges than it may begin"},
 	{"flood_in", JSON_FIELD_INT,
 	 .doc = "to the guest: more exchanges than may begin with such a NIC"},
 	{"flood_host", JSON_FIELD_INT,
-	 .doc = "from the guest: more connections through or to the host than a NIC may have"},
+	 .doc = "from the guest: more connections through or to the host than a NIC may have, or "
+		"more questions for names"},
 	{"detour", JSON_FIELD_INT, .doc = "to a neighbour, by way of the host"},
 	{0},
 };

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "vdi-hostd/desktop/private.h"
 
 static void make_next(struct desktop *desktop);
@@ -13,8 +14,7 @@ size_t desktop_tap_n_fds(const struct tap *tap)
 
 void desktop_tap_close(struct tap *tap)
 {
-	for (size_t i = 0; i < desktop_tap_n_fds(tap); i++)
-		close(tap->fd[i]);
+	mem_close_all(tap->fd, desktop_tap_n_fds(tap));
 	*tap = (struct tap){0};
 }
 

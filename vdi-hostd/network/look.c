@@ -118,6 +118,7 @@ static void look_bridge(struct look *look, struct netcfg *netcfg, const char *br
 {
 	const struct db_network *row = &look->network->row;
 	struct netcfg_link link;
+	char mac[18];
 	if (netcfg_link_get(netcfg, bridge, &link, NULL) < 0) {
 		differ(look, "bridge %s is gone", bridge);
 		json_object_set_new(look->actual, "exists", json_false());
@@ -126,6 +127,9 @@ static void look_bridge(struct look *look, struct netcfg *netcfg, const char *br
 	json_object_set_new(look->actual, "exists", json_true());
 	json_object_set_new(look->actual, "up", json_boolean(link.up));
 	json_object_set_new(look->actual, "mtu", json_integer(link.mtu));
+	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", link.mac[0], link.mac[1],
+		 link.mac[2], link.mac[3], link.mac[4], link.mac[5]);
+	json_object_set_new(look->actual, "mac", json_string(mac));
 	json_object_set_new(look->actual, "counters", counters_to_json(&link.counters));
 	if (strcmp(link.kind, "bridge") != 0)
 		differ(look, "link %s is no bridge", bridge);
@@ -320,7 +324,20 @@ static int request_of(const struct look *look, const struct question *question,
 	return 0;
 }
 
-static void differ_by(struct look *look, const struct question *question)
+static void differ_in_network(struct look *look, uint32_t missing)
+{
+	const char *mac = json_string_value(json_object_get(look->actual, "mac"));
+	char bridge[16];
+	network_bridge_name(look->network, bridge);
+	if (missing & PRIV_MISSING_FIREWALL)
+		differ(look,
+		       "the firewall's rules of the network are gone, or not as they should be");
+	if (missing & PRIV_MISSING_MAC)
+		differ(look, "bridge %s has the MAC %s, which is not its own", bridge,
+		       mac ? mac : "of another");
+}
+
+static void differ_by(struct look *look, const struct question *question, uint32_t missing)
 {
 	if (question->verb == PRIV_TAP_LOOK)
 		differ(look, "tap vdi%un%u is not guarded against false addresses as it should be",
@@ -330,8 +347,7 @@ static void differ_by(struct look *look, const struct question *question)
 		       question->family == IPV4 ? "IPv4" : "IPv6",
 		       (long long)question->forward.host_port);
 	else
-		differ(look,
-		       "the firewall's rules of the network are gone, or not as they should be");
+		differ_in_network(look, missing);
 }
 
 static void on_answer(struct network *network, const struct priv_reply *reply, int *fds,
@@ -342,7 +358,7 @@ static void on_answer(struct network *network, const struct priv_reply *reply, i
 	if (err)
 		differ(look, "the firewall cannot be seen: %.200s", err->msg);
 	else if (reply->missing)
-		differ_by(look, question);
+		differ_by(look, question, reply->missing);
 	ask_next(look);
 }
 

@@ -116,6 +116,7 @@ enum {
 	PRIV_MISSING_FIREWALL = 1 << 0,
 	PRIV_MISSING_GUARD = 1 << 1,
 	PRIV_MISSING_FORWARD = 1 << 2,
+	PRIV_MISSING_MAC = 1 << 3, /* the bridge has another than it should have */
 };
 
 /**

@@ -72,12 +72,6 @@ static int take(int pidfd, const char *number, uint32_t nic, struct err *err)
 	return fd >= 0 && is_lost_file_of(fd, nic) ? TAKE_FD(fd) : -1;
 }
 
-static void close_all(int *fds, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		close(fds[i]);
-}
-
 /* some, @max at most, or none and an error */
 static int find(int pidfd, pid_t pid, uint32_t nic, int *ret, size_t max, size_t *ret_n,
 		struct err *err)
@@ -103,7 +97,7 @@ static int find(int pidfd, pid_t pid, uint32_t nic, int *ret, size_t max, size_t
 		*ret_n = n;
 		return 0;
 	}
-	close_all(ret, n < max ? n : max);
+	mem_close_all(ret, n < max ? n : max);
 	if (denied.code) {
 		*err = denied;
 		return -1;
@@ -155,7 +149,7 @@ static int hear_finder(int wire, uint32_t nic, int *ret, size_t max, size_t *ret
 		*ret_n = n_fds;
 		return 0;
 	}
-	close_all(fds, n_fds);
+	mem_close_all(fds, n_fds);
 	if (told.code == 0)
 		err_set(&told, ERR_UNAVAILABLE, "its QEMU changed them meanwhile; " RESTART);
 	told.msg[sizeof(told.msg) - 1] = '\0';

@@ -228,14 +228,20 @@ static int ensure_vlan(struct verbs *verbs, const struct priv_network *network, 
 }
 
 /* A bridge that has the host's addresses keeps its uplink's MAC: leases hang on it. */
-static int bridged_mac(struct verbs *verbs, const struct priv_network *network,
-		       struct netcfg_bridge *bridge, struct err *err)
+static int bridge_of(struct verbs *verbs, const struct priv_network *network,
+		     const struct netcfg_firewall *firewall, struct netcfg_bridge *ret,
+		     struct err *err)
 {
 	struct netcfg_link uplink;
+	*ret = (struct netcfg_bridge){.mtu = network->mtu};
+	ret->n_addresses = own_addresses(network, ret->addresses);
+	memcpy(ret->mac, firewall->mac, sizeof(ret->mac));
+	if (network->kind != PRIV_NETWORK_BRIDGED || network->vlan)
+		return 0;
 	if (netcfg_link_get(verbs->netcfg, network->uplink, &uplink, err) < 0)
 		return err_prefix(err, "uplink %s", network->uplink);
-	bridge->keep_addresses = true;
-	memcpy(bridge->mac, uplink.mac, sizeof(bridge->mac));
+	ret->keep_addresses = true;
+	memcpy(ret->mac, uplink.mac, sizeof(ret->mac));
 	return 0;
 }
 
@@ -244,15 +250,11 @@ int verb_bridge_ensure(struct verbs *verbs, const struct priv_request *req, cons
 {
 	const struct priv_network *network = &req->u.network;
 	const struct link_name name = bridge_name(network->slot);
-	struct netcfg_bridge bridge = {.mtu = network->mtu};
 	const struct netcfg_firewall firewall = firewall_of(network, &name);
+	struct netcfg_bridge bridge;
 
-	bridge.n_addresses = own_addresses(network, bridge.addresses);
-	memcpy(bridge.mac, firewall.mac, sizeof(bridge.mac));
-	if (network_need_netcfg(verbs, err) < 0)
-		return -1;
-	if (network->kind == PRIV_NETWORK_BRIDGED && !network->vlan &&
-	    bridged_mac(verbs, network, &bridge, err) < 0)
+	if (network_need_netcfg(verbs, err) < 0 ||
+	    bridge_of(verbs, network, &firewall, &bridge, err) < 0)
 		return -1;
 	/* the rules first: not a moment without them */
 	if (netcfg_firewall_ensure(verbs->netcfg, &firewall, err) < 0 ||
@@ -278,16 +280,32 @@ int verb_bridge_delete(struct verbs *verbs, const struct priv_request *req, cons
 	return netcfg_firewall_delete(verbs->netcfg, bridge_name(slot).text, err);
 }
 
+static int look_mac(struct verbs *verbs, const struct priv_network *network,
+		    const struct netcfg_firewall *firewall, bool *ret, struct err *err)
+{
+	struct netcfg_bridge bridge;
+	struct err why = {0};
+	if (bridge_of(verbs, network, firewall, &bridge, &why) == 0)
+		return netcfg_bridge_has_mac(verbs->netcfg, firewall->bridge, bridge.mac, ret, err);
+	/* an uplink that is gone is seen without us, and has no MAC to go by */
+	*ret = true;
+	if (why.code == ERR_NOT_FOUND)
+		return 0;
+	*err = why;
+	return -1;
+}
+
 int verb_network_look(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		      struct priv_reply *reply, int *reply_fds, struct err *err)
 {
 	const struct link_name name = bridge_name(req->u.network.slot);
 	const struct netcfg_firewall firewall = firewall_of(&req->u.network, &name);
-	bool so;
+	bool guarded, mac;
 
 	if (network_need_netcfg(verbs, err) < 0 ||
-	    netcfg_firewall_has(verbs->netcfg, &firewall, &so, err) < 0)
+	    netcfg_firewall_has(verbs->netcfg, &firewall, &guarded, err) < 0 ||
+	    look_mac(verbs, &req->u.network, &firewall, &mac, err) < 0)
 		return -1;
-	reply->missing = so ? 0 : PRIV_MISSING_FIREWALL;
+	reply->missing = (guarded ? 0 : PRIV_MISSING_FIREWALL) | (mac ? 0 : PRIV_MISSING_MAC);
 	return 0;
 }

@@ -1,7 +1,6 @@
 /* Taps: what is behind one is guarded before it is there. */
 #include <arpa/inet.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "netcfg/link.h"
@@ -138,12 +137,6 @@ static void add_vhost(const struct verbs *verbs, struct priv_reply *reply, int *
 		reply->n_fds += reply->queues;
 }
 
-static void close_all(const int *fds, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		close(fds[i]);
-}
-
 int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		    struct priv_reply *reply, int *reply_fds, struct err *err)
 {
@@ -160,7 +153,7 @@ int verb_tap_create(struct verbs *verbs, const struct priv_request *req, const i
 	if (!made || tap_files_mark(reply_fds, wish.queues, tap->nic, err) < 0) {
 		if (made) {
 			(void)!netcfg_tap_discard(verbs->netcfg, name.text, NULL);
-			close_all(reply_fds, wish.queues);
+			mem_close_all(reply_fds, wish.queues);
 		}
 		(void)!netcfg_nics_delete(verbs->netcfg, names, 1, NULL);
 		return -1;
@@ -192,7 +185,7 @@ static int renew(struct verbs *verbs, const struct priv_tap *tap, const char *na
 	int done = guard(verbs, tap, name, err);
 	if (done == 0)
 		done = netcfg_tap_renew(verbs->netcfg, name, wish, files, err);
-	close_all(files, n);
+	mem_close_all(files, n);
 	return done;
 }
 

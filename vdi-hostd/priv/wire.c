@@ -4,7 +4,8 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
+
+#include "base/mem.h"
 
 union control {
 	struct cmsghdr align;
@@ -78,8 +79,7 @@ int wire_receive(int fd, void *ret_message, size_t size, int *ret_fds, size_t *r
 		*ret_n_fds = n_fds;
 		return 1;
 	}
-	for (size_t i = 0; i < n_fds; i++)
-		close(ret_fds[i]);
+	mem_close_all(ret_fds, n_fds);
 	errno = fault;
 	return fault ? -1 : 0;
 }

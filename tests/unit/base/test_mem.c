@@ -43,6 +43,19 @@ static void test_cleanup(void **state)
 	assert_int_equal(fcntl(fd, F_GETFD), -1);
 }
 
+static void test_close_all(void **state)
+{
+	int fds[3];
+	for (int i = 0; i < 3; i++)
+		fds[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	mem_close_all(fds, 0);
+	mem_close_all(fds, 2);
+	assert_int_equal(fcntl(fds[0], F_GETFD), -1);
+	assert_int_equal(fcntl(fds[1], F_GETFD), -1);
+	assert_int_not_equal(fcntl(fds[2], F_GETFD), -1);
+	close(fds[2]);
+}
+
 static void test_take(void **state)
 {
 	int fd = 7;
@@ -94,9 +107,9 @@ static void test_overflow(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_cleanup),      cmocka_unit_test(test_take),
-		cmocka_unit_test(test_container_of), cmocka_unit_test(test_allocate),
-		cmocka_unit_test(test_overflow),
+		cmocka_unit_test(test_cleanup),  cmocka_unit_test(test_close_all),
+		cmocka_unit_test(test_take),     cmocka_unit_test(test_container_of),
+		cmocka_unit_test(test_allocate), cmocka_unit_test(test_overflow),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -489,6 +489,52 @@ static void test_flood_of_questions(void **state)
 	world_done(&world);
 }
 
+/* A connection that comes to its end. The kernel sees that it has within a tick of its clock. */
+static void ask_over_tcp(struct world *world, const struct guest *guest, const char *address)
+{
+	char peer[INET6_ADDRSTRLEN];
+	assert_true(guest_reaches(guest, address, 53));
+	guest_accepts(world->own, peer);
+	poll(NULL, 0, 20);
+}
+
+/* A process of dnsmasq for each, and no more than 20: nobody has them all. */
+static void test_names_over_tcp(void **state)
+{
+	enum { N = 4, MORE = 8 };
+	static const char *const host[] = {BRIDGE4, BRIDGE6};
+	struct world world = world_new(*state, NETCFG_FIREWALL_NAT);
+	int held[N], ends[N];
+	nics_make(&world);
+	for (int i = 0; i < MORE; i++)
+		ask_over_tcp(&world, &world.one, host[i % 2]);
+	assert_int_equal(dropped(&world, "vdi1n0", NETCFG_DROP_FLOOD_HOST), 0);
+	for (int i = 0; i < N; i++) {
+		held[i] = guest_connects(&world.one, host[i % 2], 53);
+		ends[i] = accept(world.own, NULL, NULL);
+		assert_true(held[i] >= 0 && ends[i] >= 0);
+	}
+	for (int i = 0; i < MORE; i++)
+		assert_false(guest_reaches(&world.one, host[i % 2], 53));
+	assert_true(dropped(&world, "vdi1n0", NETCFG_DROP_FLOOD_HOST) >= MORE);
+	/* those that it has go on, and so do others, and what it does elsewhere */
+	for (int i = 0; i < N; i++)
+		assert_int_equal(write(held[i], "more", 4), 4);
+	for (int i = 0; i < MORE; i++)
+		ask_over_tcp(&world, &world.two, host[i % 2]);
+	assert_int_equal(dropped(&world, "vdi2n0", NETCFG_DROP_FLOOD_HOST), 0);
+	assert_true(guest_reaches(&world.one, OUTSIDE4, 80));
+	/* one that is over makes room for another */
+	close(held[0]);
+	close(ends[0]);
+	assert_true(guest_reaches_soon(&world.one, BRIDGE4, 53));
+	for (int i = 1; i < N; i++) {
+		close(held[i]);
+		close(ends[i]);
+	}
+	world_done(&world);
+}
+
 /* By way of the host, which would pass it on: around isolated ports, or to nobody at all. */
 static void test_detour(void **state)
 {
@@ -530,6 +576,7 @@ int main(void)
 		netns_test(test_beside_docker),
 		netns_test(test_flood_of_connections),
 		netns_test(test_flood_of_questions),
+		netns_test(test_names_over_tcp),
 		netns_test(test_detour),
 	};
 	netns_require();

@@ -62,6 +62,30 @@ static void test_bridge_is_mended(void **state)
 	assert_false(netns_shows("ip -4 addr show vdibr1", "10.9.8.2/"));
 }
 
+static void test_whose_mac(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	static const uint8_t of_its_name[6], other[6] = {0x02, 0x76, 192, 0, 2, 1};
+	const struct netcfg_bridge bridge = {.mac = {0x02, 0x76, 192, 0, 2, 1}};
+	bool has = false;
+	/* none that is wrong */
+	assert_ok(netcfg_bridge_has_mac(netcfg, "vdibr1", of_its_name, &has, &err));
+	assert_true(has);
+	assert_ok(put(netcfg, "vdibr1", netns_ip("10.9.8.1"), 24, &err));
+	assert_ok(netcfg_bridge_has_mac(netcfg, "vdibr1", of_its_name, &has, &err));
+	assert_true(has);
+	assert_ok(netcfg_bridge_has_mac(netcfg, "vdibr1", other, &has, &err));
+	assert_false(has);
+	netns_run("ip link set vdibr1 address 02:00:00:00:00:99");
+	assert_ok(netcfg_bridge_has_mac(netcfg, "vdibr1", of_its_name, &has, &err));
+	assert_false(has);
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", &bridge, &err));
+	assert_ok(netcfg_bridge_has_mac(netcfg, "vdibr1", other, &has, &err));
+	assert_true(has);
+	assert_err(netcfg_bridge_has_mac(netcfg, "BR0", other, &has, &err), ERR_INVALID);
+}
+
 static void test_bridge_is_deleted(void **state)
 {
 	struct netcfg *netcfg = *state;
@@ -130,8 +154,11 @@ static void test_bad_names_and_addresses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		netns_test(test_bridge_is_made_as_asked), netns_test(test_bridge_is_mended),
-		netns_test(test_bridge_is_deleted),       netns_test(test_strangers_are_left_alone),
+		netns_test(test_bridge_is_made_as_asked),
+		netns_test(test_bridge_is_mended),
+		netns_test(test_whose_mac),
+		netns_test(test_bridge_is_deleted),
+		netns_test(test_strangers_are_left_alone),
 		netns_test(test_bad_names_and_addresses),
 	};
 	netns_require();

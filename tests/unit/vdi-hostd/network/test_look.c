@@ -10,7 +10,8 @@
 
 #define MAC "52:54:00:00:00:01"
 #define BRIDGE                                                                                     \
-	"ip link add vdibr1 type bridge && ip link set vdibr1 mtu 1400 up && "                     \
+	"ip link add vdibr1 address 02:00:00:00:00:07 type bridge && "                             \
+	"ip link set vdibr1 mtu 1400 up && "                                                       \
 	"ip addr add 10.99.7.1/24 dev vdibr1 && ip addr add fd00:99::1/64 dev vdibr1 nodad"
 /* in a tap's place */
 #define TAP                                                                                        \
@@ -176,7 +177,8 @@ static void test_what_the_other_half_sees(void **state)
 		const char *differences;
 	} rows[] = {
 		{PRIV_NETWORK_LOOK,
-		 "the firewall's rules of the network are gone, or not as they should be"},
+		 "the firewall's rules of the network are gone, or not as they should be\n"
+		 "bridge vdibr1 has the MAC 02:00:00:00:00:07, which is not its own"},
 		{PRIV_TAP_LOOK,
 		 "tap vdi1n0 is not guarded against false addresses as it should be"},
 		{PRIV_FORWARD_LOOK, "IPv4: port 8080 of the host does not lead to its desktop\n"
@@ -276,6 +278,7 @@ static void test_what_is_shown(void **state)
 	assert_true(json_is_true(json_object_get(actual, "exists")));
 	assert_true(json_is_true(json_object_get(actual, "up")));
 	assert_int_equal(json_integer_value(json_object_get(actual, "mtu")), 1400);
+	assert_string_equal(json_string_value(json_object_get(actual, "mac")), "02:00:00:00:00:07");
 	assert_int_equal(json_array_size(json_object_get(actual, "ports")), 1);
 	port = json_array_get(json_object_get(actual, "ports"), 0);
 	assert_string_equal(json_string_value(json_object_get(port, "name")), "vdi1n0");

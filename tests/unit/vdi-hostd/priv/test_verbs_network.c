@@ -44,6 +44,67 @@ static void ask_queues(struct half *half, uint32_t queues)
 	assert_int_not_equal(half_run(half, "ip link show vdi3n3"), 0);
 }
 
+static uint32_t missing_of(struct half *half, const struct priv_network *network, uint32_t verb)
+{
+	struct priv_request req = {.verb = verb};
+	req.u.network = *network;
+	struct priv_reply reply = half_ask(half, &req, NULL, 0, NULL);
+	if (reply.err.code)
+		fail_msg("%s", reply.err.msg);
+	return reply.missing;
+}
+
+/* Each kind of bridge has a MAC that somebody else may change. */
+static void check_mac(struct half *half, const struct priv_network *network, const char *mac)
+{
+	char command[128];
+
+	assert_int_equal(missing_of(half, network, PRIV_NETWORK_LOOK) & PRIV_MISSING_MAC, 0);
+	missing_of(half, network, PRIV_BRIDGE_ENSURE);
+	assert_int_equal(missing_of(half, network, PRIV_NETWORK_LOOK), 0);
+	snprintf(command, sizeof(command), "ip link show vdibr%u | grep -q %s", network->slot, mac);
+	assert_int_equal(half_run(half, command), 0);
+	snprintf(command, sizeof(command), "ip link set vdibr%u address 02:00:00:00:00:66",
+		 network->slot);
+	assert_int_equal(half_run(half, command), 0);
+	assert_int_equal(missing_of(half, network, PRIV_NETWORK_LOOK), PRIV_MISSING_MAC);
+	missing_of(half, network, PRIV_BRIDGE_ENSURE);
+	assert_int_equal(missing_of(half, network, PRIV_NETWORK_LOOK), 0);
+}
+
+static void test_macs_of_bridges(void **state)
+{
+	struct half half;
+	const struct priv_network nat = {8, PRIV_NETWORK_NAT, 24, htonl(0x0a630101)};
+	const struct priv_network wide = {9,
+					  PRIV_NETWORK_ISOLATED,
+					  24,
+					  htonl(0x0a630201),
+					  .vni = 5,
+					  .underlay = htonl(0xc0000201),
+					  .n_peers = 1,
+					  .peers = {htonl(0xc0000202)}};
+	const struct priv_network office = {10, PRIV_NETWORK_BRIDGED, .uplink = "up0"};
+
+	half_open(&half);
+	if (!half.own_net || getuid() != 0) {
+		print_message("no network of its own to be had\n");
+		half_assert_orderly(&half);
+		skip();
+	}
+	assert_int_equal(half_run(&half, "ip link add up0 address 02:00:00:00:00:01 type veth peer "
+					 "name up1 && ip addr add 192.0.2.1/24 dev up0 && "
+					 "ip link set up0 up && ip link set up1 up"),
+			 0);
+	check_mac(&half, &nat, "02:");
+	check_mac(&half, &wide, "02:76:c0:00:02:01");
+	check_mac(&half, &office, "02:00:00:00:00:01");
+	/* without its uplink there is none to go by */
+	assert_int_equal(half_run(&half, "ip link delete up0"), 0);
+	assert_int_equal(missing_of(&half, &office, PRIV_NETWORK_LOOK), 0);
+	half_assert_orderly(&half);
+}
+
 static void test_network(void **state)
 {
 	struct half half;
@@ -134,6 +195,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_network),
+		cmocka_unit_test(test_macs_of_bridges),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
