@@ -145,6 +145,10 @@ int netcfg_link_check_kind(const struct netcfg_link *link, const char *kind,
 int netcfg_link_find(struct netcfg *netcfg, const char *name, const char *kind,
 		     struct netcfg_link *ret, struct err *err) warn_unused;
 
+/** netcfg_veth_create() - a pair that is not there yet; both ends are down */
+int netcfg_veth_create(struct netcfg *netcfg, const char *name, const char *peer,
+		       struct err *err) warn_unused;
+
 /** netcfg_link_parse() - what an RTM_NEWLINK says; false when it says no link */
 bool netcfg_link_parse(struct nlmsghdr *answer, struct netcfg_link *ret);
 

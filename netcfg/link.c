@@ -47,6 +47,13 @@ static void number_parse(struct nlattr *data, struct netcfg_link *ret)
 		ret->vni = nla_get_u32(attr[1]);
 }
 
+static void bridge_parse(struct nlattr *data, struct netcfg_link *ret)
+{
+	struct nlattr *attr[IFLA_BR_VLAN_FILTERING + 1];
+	if (nla_parse_nested(attr, IFLA_BR_VLAN_FILTERING, data, NULL) == 0)
+		ret->vlan_filtering = flag_of(attr[IFLA_BR_VLAN_FILTERING]);
+}
+
 static void info_parse(struct nlattr *info, struct netcfg_link *ret)
 {
 	struct nlattr *attr[IFLA_INFO_MAX + 1];
@@ -55,6 +62,8 @@ static void info_parse(struct nlattr *info, struct netcfg_link *ret)
 	text_copy(ret->kind, sizeof(ret->kind), attr[IFLA_INFO_KIND]);
 	if (attr[IFLA_INFO_DATA])
 		number_parse(attr[IFLA_INFO_DATA], ret);
+	if (attr[IFLA_INFO_DATA] && strcmp(ret->kind, "bridge") == 0)
+		bridge_parse(attr[IFLA_INFO_DATA], ret);
 	char master[16] = "";
 	text_copy(master, sizeof(master), attr[IFLA_INFO_SLAVE_KIND]);
 	if (attr[IFLA_INFO_SLAVE_DATA] && strcmp(master, "bridge") == 0)
@@ -92,7 +101,8 @@ bool netcfg_link_parse(struct nlmsghdr *answer, struct netcfg_link *ret)
 	ret->carrier = flag_of(attr[IFLA_CARRIER]);
 	if (attr[IFLA_MASTER])
 		ret->master = (int)nla_get_u32(attr[IFLA_MASTER]);
-	if (attr[IFLA_LINK])
+	/* in another namespace it is another link's number */
+	if (attr[IFLA_LINK] && !attr[IFLA_LINK_NETNSID])
 		ret->lower = (int)nla_get_u32(attr[IFLA_LINK]);
 	if (attr[IFLA_MTU])
 		ret->mtu = nla_get_u32(attr[IFLA_MTU]);
@@ -294,7 +304,7 @@ bool netcfg_links_await_sweep(const struct netcfg *netcfg)
 	return netcfg->discarded;
 }
 
-static int veth_create(struct netcfg *netcfg, const char *name, const char *peer, struct err *err)
+int netcfg_veth_create(struct netcfg *netcfg, const char *name, const char *peer, struct err *err)
 {
 	struct netcfg_batch batch = {.n = 0};
 	struct ifinfomsg head = {.ifi_family = AF_UNSPEC};
@@ -322,7 +332,7 @@ int netcfg_veth_ensure(struct netcfg *netcfg, const char *name, const char *peer
 	    netcfg_link_find(netcfg, peer, "veth", &other, err) < 0)
 		return -1;
 	const bool fresh = one.index == 0 && other.index == 0;
-	if (fresh && veth_create(netcfg, name, peer, err) < 0)
+	if (fresh && netcfg_veth_create(netcfg, name, peer, err) < 0)
 		return -1;
 	if (!fresh && (one.index == 0 || other.index == 0 || one.lower != other.index))
 		return err_set(err, ERR_CONFLICT, "links %s and %s are not each other's ends", name,

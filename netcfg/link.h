@@ -19,8 +19,10 @@ struct netcfg_counters {
  * @carrier:     a cable, a port that is up, a process that holds the tap
  * @master:      index of the bridge it is a port of, or 0
  * @master_name: that bridge's name, or ""
- * @lower:       index of the link below it (VLAN, VXLAN), or 0
+ * @lower:       index of the link below it (VLAN, VXLAN) or of a veth's other end, or 0; also 0
+ *               where that one is in another network namespace
  * @vlan, @vni:  of a VLAN and of a VXLAN, else 0
+ * @vlan_filtering: of a bridge: it filters VLANs, so its ports are in VLANs
  * @isolated, @learning, @flood, @hairpin: of a bridge's port
  */
 struct netcfg_link {
@@ -33,6 +35,7 @@ struct netcfg_link {
 	int lower;
 	uint16_t vlan;
 	uint32_t vni;
+	bool vlan_filtering;
 	bool isolated, learning, flood, hairpin;
 	uint8_t mac[6];
 	uint32_t mtu;

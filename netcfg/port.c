@@ -7,6 +7,7 @@
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "netcfg/internal.h"
 
@@ -104,7 +105,7 @@ int netcfg_port_attach(struct netcfg *netcfg, const char *name, const char *brid
 	struct netcfg_batch batch = {.n = 0};
 	char subject[40];
 	if (netcfg_uplink_check("port", name, err) < 0 ||
-	    netcfg_name_check("bridge", bridge, err) < 0 || netcfg_port_check(port, err) < 0 ||
+	    netcfg_uplink_check("bridge", bridge, err) < 0 || netcfg_port_check(port, err) < 0 ||
 	    netcfg_link_find(netcfg, bridge, "bridge", &master, err) < 0 ||
 	    netcfg_link_find(netcfg, name, NULL, &link, err) < 0)
 		return -1;
@@ -123,6 +124,55 @@ int netcfg_port_attach(struct netcfg *netcfg, const char *name, const char *brid
 			       (link.index && !link.isolated)))
 		return err_set(err, ERR_UNSUPPORTED, "%s: this kernel cannot isolate bridge ports",
 			       subject);
+	return 0;
+}
+
+struct vlans {
+	int index;
+	unsigned int n; /* or ranges of them */
+	struct bridge_vlan_info one;
+};
+
+static void vlans_parse(void *data, struct nlmsghdr *answer)
+{
+	struct vlans *vlans = data;
+	struct nlattr *attr[IFLA_MAX + 1], *vlan;
+	const struct ifinfomsg *head = nlmsg_data(answer);
+	int rest;
+	if (answer->nlmsg_type != RTM_NEWLINK ||
+	    nlmsg_parse(answer, sizeof(*head), attr, IFLA_MAX, NULL) < 0 ||
+	    head->ifi_index != vlans->index || !attr[IFLA_AF_SPEC])
+		return;
+	nla_for_each_nested(vlan, attr[IFLA_AF_SPEC], rest)
+	{
+		if (nla_type(vlan) != IFLA_BRIDGE_VLAN_INFO ||
+		    nla_len(vlan) < (int)sizeof(vlans->one))
+			continue;
+		vlans->n++;
+		memcpy(&vlans->one, nla_data(vlan), sizeof(vlans->one));
+	}
+}
+
+int netcfg_port_has_pvid(struct netcfg *netcfg, const char *name, uint16_t pvid, bool *ret,
+			 struct err *err)
+{
+	const struct ifinfomsg head = {.ifi_family = AF_BRIDGE};
+	struct netcfg_link link;
+	struct vlans vlans;
+	int sys;
+	if (netcfg_uplink_check("port", name, err) < 0 ||
+	    netcfg_link_find(netcfg, name, NULL, &link, err) < 0)
+		return -1;
+	do {
+		struct nl_msg *msg = netcfg_msg(RTM_GETLINK, NLM_F_DUMP, &head, sizeof(head));
+		netcfg_put_u32(msg, IFLA_EXT_MASK, RTEXT_FILTER_BRVLAN_COMPRESSED);
+		vlans = (struct vlans){.index = link.index};
+		sys = netcfg_ask(netcfg->sock, msg, vlans_parse, &vlans);
+	} while (sys == EINTR);
+	if (sys != 0)
+		return netcfg_err_sys(err, sys, "port %s: cannot list its VLANs", name);
+	*ret = vlans.n == 1 && vlans.one.vid == pvid &&
+	       vlans.one.flags == (BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED);
 	return 0;
 }
 

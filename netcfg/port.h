@@ -28,5 +28,12 @@ struct netcfg_port {
 int netcfg_port_attach(struct netcfg *netcfg, const char *name, const char *bridge,
 		       const struct netcfg_port *port, struct err *err) warn_unused;
 
+/**
+ * netcfg_port_has_pvid() - is it in VLAN @pvid, untagged, and in no other?
+ * What @pvid of struct netcfg_port makes. No, where it is no port or its bridge filters no VLANs.
+ */
+int netcfg_port_has_pvid(struct netcfg *netcfg, const char *name, uint16_t pvid, bool *ret,
+			 struct err *err) warn_unused;
+
 /** netcfg_port_detach() - it is no bridge's port; a link that is not there is fine */
 int netcfg_port_detach(struct netcfg *netcfg, const char *name, struct err *err) warn_unused;

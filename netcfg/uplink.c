@@ -150,10 +150,11 @@ static int uplink_find(struct netcfg *netcfg, const char *name, const char *brid
 	    netcfg_link_get(netcfg, name, ret, err) < 0)
 		return -1;
 	if (ret->loopback || strcmp(ret->kind, "bridge") == 0)
-		return err_set(err, ERR_CONFLICT, "%s is %s and cannot be an uplink", name,
+		return err_set(err, ERR_CONFLICT, "%s is %s and cannot be a bridge's port", name,
 			       ret->loopback ? "the loopback link" : "a bridge");
 	if (ret->master && (!bridge || strcmp(ret->master_name, bridge) != 0))
-		return err_set(err, ERR_CONFLICT, "uplink %s is a port of %s already", name,
+		return err_set(err, ERR_CONFLICT,
+			       "uplink %s is a port of %s already; make that one the uplink", name,
 			       ret->master_name);
 	return 0;
 }

@@ -50,7 +50,7 @@ static const struct json_field opening_fields[] = {
 		 .doc = "what its desktops may reach on the host, besides DHCP and DNS"},           \
 		{"mtu", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "null: the kernel's choice"},   \
 		{"uplink", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,                                  \
-		 .doc = "the host's link that it is on"},                                           \
+		 .doc = "the host's link or bridge that it is on"},                                 \
 		{"vlan", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "802.1Q tag on the uplink"},   \
 		{"vni", JSON_FIELD_INT, JSON_FIELD_NULLABLE, .doc = "its VXLAN"},                   \
 		{"underlay", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,                                \
@@ -112,12 +112,14 @@ static const struct json_field create_fields[] = {
 	{"cidr6", JSON_FIELD_STRING, 0, AT(cidr6), .max = 48,
 	 .doc = "its IPv6 range, such as fd00:1:2:3::/64, or auto"},
 	{"uplink", JSON_FIELD_STRING, 0, AT(uplink), .max = 15,
-	 .doc = "kind bridged: the host's link to the outside; its addresses move to the bridge"},
+	 .doc = "kind bridged: the host's link to the outside, whose addresses move to the network's "
+		"bridge; or a bridge that the host has, which keeps all and gets one more port"},
 	{"vlan", JSON_FIELD_INT, 0, AT(vlan), .min = 0, .max = 4094,
 	 .doc = "kind bridged: this VLAN of the uplink, which keeps its addresses"},
 	{"confirm_timeout_s", JSON_FIELD_INT, 0, AT(confirm_timeout_s), .min = 1, .max = 3600,
 	 .def = 60,
-	 .doc = "kind bridged without a VLAN: all is put back unless network.confirm comes by then"},
+	 .doc = "kind bridged, where the uplink's addresses move: all is put back unless "
+		"network.confirm comes by then"},
 	{"mtu", JSON_FIELD_INT, 0, AT(mtu), .min = 0, .max = 9216,
 	 .doc = "576 to 9216; 0: the kernel's choice"},
 	{"vni", JSON_FIELD_INT, 0, AT(vni), .min = 0, .max = 16777215,

@@ -211,6 +211,9 @@ static const char *const migrations[] = {
 	"ALTER TABLE network ADD COLUMN openings TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE network_forward ADD COLUMN host_address6 TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE network_forward ADD COLUMN ip6 TEXT NOT NULL DEFAULT '';",
+
+	/* 8: networks whose uplink is a bridge */
+	"ALTER TABLE network ADD COLUMN joined INTEGER NOT NULL DEFAULT 0;",
 };
 
 #define NEWEST ((int)ARRAY_LEN(migrations))

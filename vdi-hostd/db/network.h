@@ -46,6 +46,7 @@ struct db_network {
 	int64_t vxlan_port;
 	char peers[DB_NETWORK_PEERS_MAX + 1]; /* "192.0.2.2,192.0.2.3" */
 	bool dns, isolate_ports;
+	bool joined; /* kind bridged without a VLAN: the uplink is a bridge, joined to its own */
 	struct db_openings openings;
 	int64_t confirm_until; /* ms since 1970: taken back unless confirmed; 0: it stays */
 	int64_t dnsmasq_pid;

@@ -9,6 +9,7 @@
 #include <utlist.h>
 
 #include "netcfg/link.h"
+#include "netcfg/port.h"
 #include "netcfg/rate.h"
 #include "netcfg/vxlan.h"
 #include "vdi-hostd/network/private.h"
@@ -232,20 +233,66 @@ static void look_vxlan(struct look *look, struct netcfg *netcfg, const char *bri
 }
 
 /* a VLAN of the uplink as the bridge's port; somebody may have made another of that name */
-static void look_vlan(struct look *look, struct netcfg *netcfg, const char *bridge)
+static void look_vlan(struct look *look, struct netcfg *netcfg, const char *bridge,
+		      const struct netcfg_link *uplink)
 {
 	const struct db_network *row = &look->network->row;
-	struct netcfg_link link, uplink;
+	struct netcfg_link link;
 	char name[24];
 	snprintf(name, sizeof(name), "vdivl%u", (unsigned int)row->slot & 0xffff);
 	if (!look_port(look, netcfg, bridge, "VLAN", name) ||
 	    netcfg_link_get(netcfg, name, &link, NULL) < 0)
 		return;
-	if (netcfg_link_get(netcfg, row->uplink, &uplink, NULL) < 0)
-		differ(look, "uplink %s is gone", row->uplink);
-	else if (link.lower != uplink.index || link.vlan != row->vlan)
+	if (link.lower != uplink->index || link.vlan != row->vlan)
 		differ(look, "link %s is not VLAN %u of %s", name, (unsigned int)row->vlan,
 		       row->uplink);
+}
+
+/* The two veths that join it to a bridge of the administrator's; what else that one's port is like
+ * is the administrator's business. */
+static void look_join(struct look *look, struct netcfg *netcfg, const char *bridge,
+		      const struct netcfg_link *uplink)
+{
+	const struct db_network *row = &look->network->row;
+	const unsigned int slot = (unsigned int)row->slot & 0xffff;
+	struct netcfg_link near, far, own;
+	char names[2][24];
+	bool in_vlan = true;
+	snprintf(names[0], sizeof(names[0]), "vdiup%u", slot);
+	snprintf(names[1], sizeof(names[1]), "vdidn%u", slot);
+	if (!uplink->up)
+		differ(look, "uplink %s is down", row->uplink);
+	if (!look_port(look, netcfg, bridge, "veth", names[0]) ||
+	    !look_port(look, netcfg, row->uplink, "veth", names[1]) ||
+	    netcfg_link_get(netcfg, names[0], &near, NULL) < 0 ||
+	    netcfg_link_get(netcfg, names[1], &far, NULL) < 0 ||
+	    netcfg_link_get(netcfg, bridge, &own, NULL) < 0)
+		return;
+	if (near.lower != far.index)
+		differ(look, "veths %s and %s are not each other's ends", near.name, far.name);
+	if (near.mtu != own.mtu || far.mtu != uplink->mtu)
+		differ(look, "veths %s and %s do not have the MTU of their bridges", near.name,
+		       far.name);
+	if (row->vlan && far.master == uplink->index &&
+	    netcfg_port_has_pvid(netcfg, far.name, (uint16_t)row->vlan, &in_vlan, NULL) == 0 &&
+	    !in_vlan)
+		differ(look, "veth %s is not in VLAN %u of bridge %s alone", far.name,
+		       (unsigned int)row->vlan, row->uplink);
+}
+
+/* A link that has to be its port, a VLAN of one, or a bridge that it is joined to. */
+static void look_uplink(struct look *look, struct netcfg *netcfg, const char *bridge)
+{
+	const struct db_network *row = &look->network->row;
+	struct netcfg_link uplink;
+	if (netcfg_link_get(netcfg, row->uplink, &uplink, NULL) < 0)
+		differ(look, "uplink %s is gone", row->uplink);
+	else if (row->joined || (row->vlan && uplink.vlan_filtering))
+		look_join(look, netcfg, bridge, &uplink);
+	else if (row->vlan)
+		look_vlan(look, netcfg, bridge, &uplink);
+	else
+		look_port(look, netcfg, bridge, "uplink", row->uplink);
 }
 
 static void look_links(struct look *look)
@@ -266,10 +313,8 @@ static void look_links(struct look *look)
 	json_object_set_new(look->actual, "ports", ports.list);
 	if (row->vni)
 		look_vxlan(look, netcfg, bridge);
-	if (row->vlan)
-		look_vlan(look, netcfg, bridge);
-	else if (row->uplink[0])
-		look_port(look, netcfg, bridge, "uplink", row->uplink);
+	if (row->uplink[0])
+		look_uplink(look, netcfg, bridge);
 }
 
 /* ---- what only the privileged half can see: one question after the other ---- */

@@ -228,6 +228,7 @@ struct priv_request network_request(const struct network *network, enum priv_ver
 		.no_dns = !row->dns,
 		.mtu = (uint16_t)row->mtu,
 		.vlan = (uint16_t)row->vlan,
+		.joined = row->joined,
 		.vni = (uint32_t)row->vni,
 		.vxlan_port = (uint16_t)row->vxlan_port,
 	};

@@ -42,10 +42,11 @@ typedef void (*network_cb)(void *data, const struct db_network *row, const struc
  * @gateway: the host's own address in it; NULL: the first
  * @range:   "10.1.2.100-10.1.2.199": what desktops get of it; NULL: all
  * @cidr6:   "fd00:1:2:3::/64", or "auto": a random one that is nobody else's
- * @uplink:  kind bridged: the host's link that becomes a port of it, or has the VLAN @vlan
+ * @uplink:  kind bridged: the host's link that becomes a port of it, or has the VLAN @vlan; or a
+ *           bridge of the host's, to which it is joined
  * @openings: ports of the host's that guests may use, besides DHCP and DNS
  * @vni:     VXLAN to @peers (array of addresses), from the host's own address @underlay
- * @confirm_timeout_s: a change of an uplink is taken back unless confirmed by then
+ * @confirm_timeout_s: where a link becomes a port: all is taken back unless confirmed by then
  */
 struct network_create {
 	const char *name;

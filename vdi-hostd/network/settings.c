@@ -179,22 +179,29 @@ static int fill_vxlan(const struct network_create *create, struct db_network *ro
 	return settings_parse_peers(create->peers, row, err);
 }
 
-/* Is the uplink there, and free to be one? The same port cannot be of two bridges. */
-static int check_uplink(struct networks *all, const struct db_network *row, struct err *err)
+/* One of our own bridges leads to no outside, whosever network it is. */
+static int refuse_own(const struct networks *all, const char *uplink, struct err *err)
 {
-	_cleanup_(netcfg_closep) struct netcfg *netcfg = NULL;
-	struct netcfg_link link;
-	if (!netcfg_name_is_uplink(row->uplink) || strncmp(row->uplink, "vdi", 3) == 0)
-		return err_set_field(err, "uplink", "'%s' is no link to the outside", row->uplink);
-	for (struct network *n = all->by_id; n; n = n->by_id.next)
-		if (strcmp(n->row.uplink, row->uplink) == 0 && n->row.vlan == row->vlan)
-			return err_set(err, ERR_CONFLICT,
-				       "network '%s' has that uplink%s; put desktops on that one",
-				       n->row.name, row->vlan ? " and VLAN" : "");
-	if (netcfg_open(&netcfg, err) < 0)
-		return -1;
+	char bridge[16];
+	for (const struct network *n = all->by_id; n; n = n->by_id.next) {
+		network_bridge_name(n, bridge);
+		if (strcmp(bridge, uplink) == 0)
+			return err_set_field(err, "uplink",
+					     "%s is the bridge of network '%s'; put desktops on "
+					     "that network, or name a link or bridge of the host's",
+					     uplink, n->row.name);
+	}
+	return err_set_field(err, "uplink",
+			     "%s has a name that links of networks have; name a link or bridge of "
+			     "the host's, `ip link` shows them",
+			     uplink);
+}
+
+static int find_uplink(struct netcfg *netcfg, const struct db_network *row, struct netcfg_link *ret,
+		       struct err *err)
+{
 	struct err why = {0};
-	if (netcfg_link_get(netcfg, row->uplink, &link, &why) < 0) {
+	if (netcfg_link_get(netcfg, row->uplink, ret, &why) < 0) {
 		if (why.code != ERR_NOT_FOUND) {
 			if (err)
 				*err = why;
@@ -204,14 +211,40 @@ static int check_uplink(struct networks *all, const struct db_network *row, stru
 				     "there is no link %s; `ip link` shows those there are",
 				     row->uplink);
 	}
-	if (link.loopback)
+	if (ret->loopback)
 		return err_set_field(err, "uplink", "%s leads nowhere but to this host",
 				     row->uplink);
-	if (link.master && !row->vlan)
-		return err_set(err, ERR_CONFLICT,
-			       "link %s is a port of %s already; take it out there first",
-			       row->uplink, link.master_name[0] ? link.master_name : "a bridge");
 	return 0;
+}
+
+/* Is the uplink there, and free to be one? The same port cannot be of two bridges; a bridge can
+ * have as many ports as there are networks. */
+static int check_uplink(struct networks *all, struct db_network *row, struct err *err)
+{
+	_cleanup_(netcfg_closep) struct netcfg *netcfg = NULL;
+	struct netcfg_link link, master;
+	if (!netcfg_name_is_uplink(row->uplink))
+		return err_set_field(err, "uplink", "'%s' is no link's name", row->uplink);
+	if (strncmp(row->uplink, "vdi", 3) == 0)
+		return refuse_own(all, row->uplink, err);
+	if (netcfg_open(&netcfg, err) < 0 || find_uplink(netcfg, row, &link, err) < 0)
+		return -1;
+	row->joined = !row->vlan && strcmp(link.kind, "bridge") == 0;
+	for (struct network *n = all->by_id; n && !row->joined; n = n->by_id.next)
+		if (strcmp(n->row.uplink, row->uplink) == 0 && n->row.vlan == row->vlan)
+			return err_set(err, ERR_CONFLICT,
+				       "network '%s' has that uplink%s; put desktops on that one",
+				       n->row.name, row->vlan ? " and VLAN" : "");
+	if (!link.master || row->vlan || row->joined)
+		return 0;
+	if (netcfg_link_get(netcfg, link.master_name, &master, NULL) == 0 &&
+	    strcmp(master.kind, "bridge") == 0)
+		return err_set(err, ERR_CONFLICT,
+			       "link %s is a port of the bridge %s; make that the uplink: %s",
+			       row->uplink, master.name, master.name);
+	return err_set(err, ERR_CONFLICT,
+		       "link %s is a port of %s already; take it out there first", row->uplink,
+		       link.master_name[0] ? link.master_name : "another");
 }
 
 static int fill_bridged(struct networks *all, const struct network_create *create,
@@ -230,12 +263,14 @@ static int fill_bridged(struct networks *all, const struct network_create *creat
 	if (create->vni)
 		return err_set_field(err, "vni", "a bridged network is no VXLAN");
 	row->vlan = create->vlan;
-	/* a VLAN of the uplink takes nothing away from the host */
-	if (!row->vlan)
+	if (check_uplink(all, row, err) < 0)
+		return -1;
+	/* a VLAN of the uplink, and one more port of a bridge, take nothing away from the host */
+	if (!row->vlan && !row->joined)
 		row->confirm_until =
 			str_now_ms() + 1000 * (create->confirm_timeout_s ? create->confirm_timeout_s
 									 : CONFIRM_S_DEFAULT);
-	return check_uplink(all, row, err);
+	return 0;
 }
 
 static int refuse(const struct network_create *create, struct err *err)

@@ -152,7 +152,8 @@ static int keep(const struct network *network, const struct netcfg_uplink *uplin
 
 bool uplink_is_needed(const struct network *network)
 {
-	return network->row.kind == DB_NETWORK_BRIDGED && !network->row.vlan;
+	return network->row.kind == DB_NETWORK_BRIDGED && !network->row.vlan &&
+	       !network->row.joined;
 }
 
 int uplink_request(const struct network *network, struct priv_request *ret, struct err *err)

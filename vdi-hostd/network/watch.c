@@ -149,9 +149,8 @@ static void see_link(struct watch *watch, const struct netcfg_event *event)
 		see_tap(watch, slot, nic);
 		return;
 	}
-	if (sscanf(event->link, "vdibr%u%c", &slot, &end) == 1 ||
-	    sscanf(event->link, "vdivx%u%c", &slot, &end) == 1 ||
-	    sscanf(event->link, "vdivl%u%c", &slot, &end) == 1) {
+	/* a bridge, or what leads from it to elsewhere: vdibr1, vdivx1, vdivl1, vdiup1, vdidn1 */
+	if (sscanf(event->link, "vdi%*2[a-z]%u%c", &slot, &end) == 1) {
 		network = find_slot(all, slot);
 		if (network && !network->plan)
 			suspect(watch, network);

@@ -31,6 +31,22 @@ static inline struct link_name vlan_name(uint32_t network)
 	return ret;
 }
 
+/* the ends of the veths that join a network's bridge to one of the administrator's: in ours ... */
+static inline struct link_name near_name(uint32_t network)
+{
+	struct link_name ret;
+	snprintf(ret.text, sizeof(ret.text), "vdiup%u", network);
+	return ret;
+}
+
+/* ... and in that one */
+static inline struct link_name far_name(uint32_t network)
+{
+	struct link_name ret;
+	snprintf(ret.text, sizeof(ret.text), "vdidn%u", network);
+	return ret;
+}
+
 static inline struct link_name tap_name(uint32_t desktop, uint32_t nic)
 {
 	struct link_name ret;

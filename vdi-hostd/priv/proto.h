@@ -3,8 +3,9 @@
  * by SCM_RIGHTS. Requests are answered in order. The privileged half believes nothing: a request of
  * the wrong size, with an unknown verb or a field out of range ends it (and with it the daemon;
  * desktops go on). Slots are small integers from which it derives every name itself: bridge
- * vdibr<slot>, VXLAN vdivx<slot>, VLAN vdivl<slot>, tap vdi<slot>n<nic>, uid uid_base + slot,
- * cgroup vdi<slot>. The one name that comes over is an uplink's.
+ * vdibr<slot>, VXLAN vdivx<slot>, VLAN vdivl<slot>, veths vdiup<slot> and vdidn<slot>, tap
+ * vdi<slot>n<nic>, uid uid_base + slot, cgroup vdi<slot>. The one name that comes over is an
+ * uplink's.
  */
 #pragma once
 
@@ -30,8 +31,8 @@
 enum priv_verb {
 	PRIV_PROBE = 1,     /* nothing -> features */
 	PRIV_BRIDGE_ENSURE, /* network: firewall of it, then bridge with its addresses, up; VXLAN or
-			       VLAN as a port of it */
-	PRIV_BRIDGE_DELETE, /* slot: bridge, VXLAN, VLAN and firewall gone; no uplink */
+			       VLAN as a port of it; joined to its uplink */
+	PRIV_BRIDGE_DELETE, /* slot: bridge, VXLAN, VLAN, veths and firewall gone; no uplink */
 	PRIV_TAP_CREATE, /* tap -> its descriptors, guarded before it is there; an old one of that
 			    name is replaced */
 	PRIV_TAP_DELETE, /* tap, and its guard; its network is not looked at; cut off when it is
@@ -91,7 +92,10 @@ enum priv_network_kind {
  * @mtu:      0: the kernel's choice
  * @no_dns:   bool: dnsmasq gives addresses only
  * @uplink:   of kind bridged, and of no other
- * @vlan:     of kind bridged: 1..4094, or 0: the uplink itself is the port
+ * @vlan:     of kind bridged: 1..4094, or 0: the uplink itself is the port. Where the uplink is a
+ *            bridge that filters VLANs the network's is joined to it, else it is a sub-interface
+ * @joined:   bool: of kind bridged without @vlan: the uplink is a bridge, to which the network's is
+ *            joined; UPLINK_ENSLAVE is not for it
  * @vni:      0, or the VXLAN's, with @underlay, @vxlan_port (0: 4789) and at least one peer; not
  *            for kind bridged
  * @openings: what guests may reach on the host besides DHCP and DNS; none for kind bridged
@@ -102,7 +106,7 @@ struct priv_network {
 	uint8_t prefix;
 	uint32_t address;
 	uint8_t no_dns;
-	uint8_t n_peers, n_openings;
+	uint8_t n_peers, n_openings, joined;
 	uint16_t mtu, vlan, vxlan_port;
 	uint32_t vni, underlay;
 	uint8_t address6[16];

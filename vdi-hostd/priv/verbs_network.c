@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "netcfg/bridge.h"
 #include "netcfg/firewall.h"
+#include "netcfg/join.h"
 #include "netcfg/link.h"
 #include "netcfg/port.h"
 #include "netcfg/vlan.h"
@@ -83,7 +84,7 @@ static int check_range(const struct priv_network *network, struct err *err)
 	if ((address & ~mask) == 0 || (address & ~mask) == ~mask)
 		return err_set_field(err, "address",
 				     "the network's own and its broadcast address are no host's");
-	if (network->uplink[0] || network->vlan)
+	if (network->uplink[0] || network->vlan || network->joined)
 		return err_set_field(err, "uplink", "only kind bridged has an uplink");
 	if (network->address6[0] == 0xff)
 		return err_set_field(err, "address6", "a bridge's address must be a unicast one");
@@ -98,6 +99,8 @@ static int check_bridged(const struct priv_network *network, struct err *err)
 		return err_set_field(err, "openings", "a bridged network guards nothing");
 	if (network->vlan > 4094)
 		return err_set_field(err, "vlan", "VLAN %u is not in 1 to 4094", network->vlan);
+	if (network->joined > 1 || (network->joined && network->vlan))
+		return err_set_field(err, "joined", "a VLAN is joined as its uplink allows");
 	return network_check_uplink(network->uplink, err);
 }
 
@@ -217,11 +220,42 @@ static int ensure_vxlan(struct verbs *verbs, const struct priv_network *network,
 	return netcfg_port_attach(verbs->netcfg, name.text, bridge, &port, err);
 }
 
+static int ensure_join(struct verbs *verbs, const struct priv_network *network, const char *bridge,
+		       struct err *err)
+{
+	const struct link_name near = near_name(network->slot), far = far_name(network->slot);
+	const struct netcfg_join join = {.bridge = bridge,
+					 .other = network->uplink,
+					 .near = near.text,
+					 .far = far.text,
+					 .vlan = network->vlan};
+	return netcfg_join_ensure(verbs->netcfg, &join, err);
+}
+
+static int delete_join(struct verbs *verbs, uint32_t slot, struct err *err)
+{
+	return netcfg_join_delete(verbs->netcfg, near_name(slot).text, far_name(slot).text, err);
+}
+
+/*
+ * By the uplink's own filter where it is a bridge that has one, which may be turned on and off at
+ * any time. Never both ways at once: they would be a loop.
+ */
 static int ensure_vlan(struct verbs *verbs, const struct priv_network *network, const char *bridge,
 		       struct err *err)
 {
 	const struct link_name name = vlan_name(network->slot);
 	const struct netcfg_port port = {.isolated = false};
+	struct netcfg_link uplink;
+	if (netcfg_link_get(verbs->netcfg, network->uplink, &uplink, err) < 0)
+		return err_prefix(err, "uplink %s", network->uplink);
+	if (uplink.vlan_filtering) {
+		if (netcfg_vlan_delete(verbs->netcfg, name.text, err) < 0)
+			return -1;
+		return ensure_join(verbs, network, bridge, err);
+	}
+	if (delete_join(verbs, network->slot, err) < 0)
+		return -1;
 	if (netcfg_vlan_ensure(verbs->netcfg, name.text, network->uplink, network->vlan, err) < 0)
 		return -1;
 	return netcfg_port_attach(verbs->netcfg, name.text, bridge, &port, err);
@@ -236,7 +270,7 @@ static int bridge_of(struct verbs *verbs, const struct priv_network *network,
 	*ret = (struct netcfg_bridge){.mtu = network->mtu};
 	ret->n_addresses = own_addresses(network, ret->addresses);
 	memcpy(ret->mac, firewall->mac, sizeof(ret->mac));
-	if (network->kind != PRIV_NETWORK_BRIDGED || network->vlan)
+	if (network->kind != PRIV_NETWORK_BRIDGED || network->vlan || network->joined)
 		return 0;
 	if (netcfg_link_get(verbs->netcfg, network->uplink, &uplink, err) < 0)
 		return err_prefix(err, "uplink %s", network->uplink);
@@ -264,6 +298,8 @@ int verb_bridge_ensure(struct verbs *verbs, const struct priv_request *req, cons
 		return ensure_vxlan(verbs, network, name.text, err);
 	if (network->vlan)
 		return ensure_vlan(verbs, network, name.text, err);
+	if (network->joined)
+		return ensure_join(verbs, network, name.text, err);
 	return 0;
 }
 
@@ -275,6 +311,7 @@ int verb_bridge_delete(struct verbs *verbs, const struct priv_request *req, cons
 	if (network_need_netcfg(verbs, err) < 0 ||
 	    netcfg_vxlan_delete(verbs->netcfg, vxlan_name(slot).text, err) < 0 ||
 	    netcfg_vlan_delete(verbs->netcfg, vlan_name(slot).text, err) < 0 ||
+	    delete_join(verbs, slot, err) < 0 ||
 	    netcfg_bridge_delete(verbs->netcfg, bridge_name(slot).text, err) < 0)
 		return -1;
 	return netcfg_firewall_delete(verbs->netcfg, bridge_name(slot).text, err);

@@ -277,3 +277,15 @@ static inline bool frame_passes(int from, int to, const struct frame *frame)
 	frame_send(from, frame);
 	return frame_heard(to, frame, 30);
 }
+
+/* The first of them takes some time: links come up. */
+static inline bool frame_passes_soon(int from, const struct frame *sent, int to,
+				     const struct frame *seen)
+{
+	for (int i = 0; i < 50; i++) {
+		frame_send(from, sent);
+		if (frame_heard(to, seen, 100))
+			return true;
+	}
+	return false;
+}

@@ -197,17 +197,6 @@ static void wire_done(const struct wire *wire)
 	close(wire->out);
 }
 
-/* The first of them takes some time: links come up. */
-static bool frame_passes_soon(int from, const struct frame *sent, int to, const struct frame *seen)
-{
-	for (int i = 0; i < 50; i++) {
-		frame_send(from, sent);
-		if (frame_heard(to, seen, 100))
-			return true;
-	}
-	return false;
-}
-
 static struct frame frame_number(unsigned int number)
 {
 	return frame_udp(mac_all, mac_a, "10.9.8.1", number, "10.9.8.255", number);

@@ -27,7 +27,7 @@ static void settings(void **state)
 	snprintf(a.underlay, sizeof(a.underlay), "192.0.2.111");
 	a.vxlan_port = 4789;
 	memset(a.peers, '1', DB_NETWORK_PEERS_MAX);
-	a.dns = a.isolate_ports = a.dnsmasq_stale = true;
+	a.joined = a.dns = a.isolate_ports = a.dnsmasq_stale = true;
 	a.openings.n = DB_OPENINGS_MAX;
 	for (size_t i = 0; i < DB_OPENINGS_MAX; i++)
 		a.openings.opening[i] = (struct db_opening){

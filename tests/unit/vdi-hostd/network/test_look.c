@@ -269,6 +269,42 @@ static void test_uplink(void **state)
 	assert_differences(bench, "uplink up0 is gone");
 }
 
+/* A bridge that is the uplink stays what it is, and what leads to it is looked at. */
+static void test_uplink_that_is_a_bridge(void **state)
+{
+	struct bench *bench = *state;
+	bench_run("ip link add br0 type bridge && ip link set br0 up");
+	make(bench,
+	     &(struct network_create){.name = "lan", .kind = DB_NETWORK_BRIDGED, .uplink = "br0"});
+	bench_run("ip link add vdibr1 type bridge && ip link set vdibr1 up && "
+		  "ip link add vdiup1 type veth peer name vdidn1 && "
+		  "ip link set vdiup1 master vdibr1 up && ip link set vdidn1 master br0 up");
+	assert_differences(bench, "");
+	bench_run("ip link set vdiup1 nomaster");
+	assert_differences(bench, "veth vdiup1 is no port of bridge vdibr1");
+	bench_run("ip link set vdiup1 master vdibr1 && ip link set vdidn1 master vdibr1");
+	assert_differences(bench, "veth vdidn1 is no port of bridge br0");
+	bench_run("ip link set vdidn1 master br0 down");
+	assert_differences(bench, "veth vdidn1 is down");
+	bench_run("ip link set vdidn1 up && ip link set br0 down");
+	assert_differences(bench, "uplink br0 is down");
+	bench_run("ip link set br0 up && ip link set vdibr1 mtu 1400 && ip link set vdiup1 mtu "
+		  "1500");
+	assert_differences(bench, "veths vdiup1 and vdidn1 do not have the MTU of their bridges");
+	bench_run("ip link set vdibr1 mtu 1500 && ip link set br0 mtu 1400");
+	assert_differences(bench, "veths vdiup1 and vdidn1 do not have the MTU of their bridges");
+	bench_run("ip link set vdidn1 mtu 1400");
+	assert_differences(bench, "");
+	bench_run("ip link delete vdidn1");
+	assert_differences(bench, "veth vdiup1 is gone");
+	bench_run("ip link add vdiup1 type veth peer name odd1 && ip link set vdiup1 master vdibr1 "
+		  "up && ip link add vdidn1 mtu 1400 type veth peer name odd2 && "
+		  "ip link set vdidn1 master br0 up");
+	assert_differences(bench, "veths vdiup1 and vdidn1 are not each other's ends");
+	bench_run("ip link delete br0");
+	assert_differences(bench, "uplink br0 is gone");
+}
+
 static void test_what_is_shown(void **state)
 {
 	struct bench *bench = *state;
@@ -333,6 +369,7 @@ int main(void)
 		with_bench_apart(test_dnsmasq),
 		with_bench_apart(test_vxlan),
 		with_bench_apart(test_uplink),
+		with_bench_apart(test_uplink_that_is_a_bridge),
 		with_bench_apart(test_what_is_shown),
 		with_bench_apart(test_it_goes_meanwhile),
 	};

@@ -130,6 +130,40 @@ static void test_stop_in_the_middle(void **state)
 	assert_int_equal(bench->err.code, ERR_IO);
 }
 
+/* What has a bridge as its uplink takes over nothing, and has nothing to put back; also after the
+ * bridge went and a plain link came by its name. */
+static void test_joined_to_a_bridge(void **state)
+{
+	struct bench *bench = *state;
+	const struct network_create office = {
+		.name = "lan", .kind = DB_NETWORK_BRIDGED, .uplink = "br0"};
+	bench_run("ip link add br0 type bridge && ip link set br0 up");
+	bench_make(bench, &office);
+	assert_int_equal(bench->err.code, 0);
+	assert_int_equal(bench->fake.network.joined, 1);
+	assert_string_equal(bench->fake.network.uplink, "br0");
+	bench_run("ip link delete br0 && ip link add br0 type veth peer name br1");
+	bench_stop_daemon(bench);
+	bench->fake.network.joined = 0;
+	bench_start_daemon(bench);
+	bench_reconcile(bench);
+	assert_int_equal(bench->fake.network.joined, 1);
+	bench_delete(bench, "lan", NULL);
+	assert_int_equal(bench->err.code, 0);
+	/* an interrupted create */
+	bench_run("ip link delete br0 && ip link add br0 type bridge && ip link set br0 up");
+	bench_make(bench, &office);
+	assert_true(bench_stored_row(bench));
+	bench->row.intent = DB_INTENT_CREATE;
+	bench_store_row(bench);
+	const size_t deleted = fake_priv_count(&bench->fake, PRIV_BRIDGE_DELETE);
+	bench_reconcile(bench);
+	assert_int_equal(fake_priv_count(&bench->fake, PRIV_BRIDGE_DELETE), deleted + 1);
+	assert_false(bench_stored_row(bench));
+	assert_int_equal(fake_priv_count(&bench->fake, PRIV_UPLINK_ENSLAVE), 0);
+	assert_int_equal(fake_priv_count(&bench->fake, PRIV_UPLINK_RELEASE), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -138,6 +172,8 @@ int main(void)
 		with_bench(test_restart_with_a_dnsmasq_that_no_row_names),
 		with_bench(test_restart_undoes_and_completes),
 		with_bench(test_stop_in_the_middle),
+		with_bench_apart(test_joined_to_a_bridge),
 	};
+	bench_require_namespaces();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

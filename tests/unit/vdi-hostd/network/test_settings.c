@@ -222,16 +222,60 @@ static void test_kinds(void **state)
 	good.vlan = 7;
 	assert_int_equal(fill(bench, &good, &row), 0);
 	assert_int_equal(row.confirm_until, 0);
-	/* a port of somebody else's bridge is not taken away from it */
-	bench_run("ip link add br9 type bridge && ip link set up0 master br9");
-	good.vlan = 0;
-	assert_int_equal(fill(bench, &good, &row), -1);
-	assert_int_equal(bench->err.code, ERR_CONFLICT);
-	assert_non_null(strstr(bench->err.msg, "br9"));
 	bench->fake.rootless = true;
 	assert_int_equal(fill(bench, &(struct network_create){.cidr = NULL}, &row), -1);
 	assert_int_equal(bench->err.code, ERR_UNSUPPORTED);
 	assert_int_equal(fill(bench, &(struct network_create){.kind = DB_NETWORK_USER}, &row), 0);
+}
+
+/* An uplink that is a bridge, and one that is a port of one. */
+static void test_bridges(void **state)
+{
+	struct bench *bench = *state;
+	struct db_network row;
+	struct network_create create = {.kind = DB_NETWORK_BRIDGED, .uplink = "br9"};
+	bench_run("ip link add br9 type bridge && ip link add up0 type veth peer name up1 && "
+		  "ip link set up0 master br9");
+	/* nothing of the host's moves, so nothing has to be confirmed */
+	create.confirm_timeout_s = 60;
+	assert_int_equal(fill(bench, &create, &row), 0);
+	assert_true(row.joined);
+	assert_int_equal(row.confirm_until, 0);
+	/* how a VLAN of it is had is seen when it is made */
+	create.vlan = 7;
+	assert_int_equal(fill(bench, &create, &row), 0);
+	assert_false(row.joined);
+	assert_int_equal(row.confirm_until, 0);
+	/* a port of somebody else's is not taken away from it */
+	create = (struct network_create){.kind = DB_NETWORK_BRIDGED, .uplink = "up0"};
+	assert_int_equal(fill(bench, &create, &row), -1);
+	assert_int_equal(bench->err.code, ERR_CONFLICT);
+	assert_non_null(strstr(bench->err.msg, "make that the uplink: br9"));
+	create.vlan = 7;
+	assert_int_equal(fill(bench, &create, &row), 0);
+	assert_false(row.joined);
+	/* nor is one of ours an uplink */
+	bench_create(bench, "lan", DB_NETWORK_NAT, "10.98.0.0/24");
+	create = (struct network_create){.kind = DB_NETWORK_BRIDGED, .uplink = "vdibr1"};
+	refused(bench, &create, "uplink");
+	assert_non_null(strstr(bench->err.msg, "the bridge of network 'lan'; put desktops on"));
+	create.uplink = "vdidn1";
+	refused(bench, &create, "uplink");
+	/* one bridge for several networks */
+	bench_run("ip link set br9 up");
+	create =
+		(struct network_create){.name = "one", .kind = DB_NETWORK_BRIDGED, .uplink = "br9"};
+	bench_make(bench, &create);
+	assert_int_equal(bench->err.code, 0);
+	assert_true(bench->row.joined);
+	create.name = "two";
+	assert_int_equal(fill(bench, &create, &row), 0);
+	create.vlan = 7;
+	bench_make(bench, &create);
+	assert_int_equal(bench->err.code, 0);
+	create.name = "three";
+	assert_int_equal(fill(bench, &create, &row), -1);
+	assert_int_equal(bench->err.code, ERR_CONFLICT);
 }
 
 /* Nothing is begun for what is refused. */
@@ -249,13 +293,10 @@ static void test_nothing_is_asked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		with_bench_apart(test_bad_ranges),
-		with_bench_apart(test_bad_parts_of_a_range),
-		with_bench_apart(test_ipv6),
-		with_bench_apart(test_overlaps),
-		with_bench_apart(test_vxlan),
-		with_bench_apart(test_kinds),
-		with_bench_apart(test_nothing_is_asked),
+		with_bench_apart(test_bad_ranges), with_bench_apart(test_bad_parts_of_a_range),
+		with_bench_apart(test_ipv6),       with_bench_apart(test_overlaps),
+		with_bench_apart(test_vxlan),      with_bench_apart(test_kinds),
+		with_bench_apart(test_bridges),    with_bench_apart(test_nothing_is_asked),
 	};
 	bench_require_namespaces();
 	return cmocka_run_group_tests(tests, NULL, NULL);

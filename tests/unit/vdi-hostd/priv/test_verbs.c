@@ -110,6 +110,15 @@ static void test_networks_out_of_range(void **state)
 	bad.vlan = 4095;
 	bad_network(&bad);
 	bad = bridged;
+	bad.joined = 2;
+	bad_network(&bad);
+	bad.joined = 1;
+	bad.vlan = 7;
+	bad_network(&bad);
+	bad = nat;
+	bad.joined = 1;
+	bad_network(&bad);
+	bad = bridged;
 	bad.prefix = 24;
 	bad_network(&bad);
 	bad = bridged;

@@ -191,11 +191,67 @@ static void test_network(void **state)
 	half_assert_orderly(&half);
 }
 
+/* A network whose uplink is a bridge of the administrator's. */
+static void test_joined(void **state)
+{
+	struct half half;
+	struct priv_request req = {.verb = PRIV_BRIDGE_ENSURE};
+	req.u.network =
+		(struct priv_network){7, PRIV_NETWORK_BRIDGED, .uplink = "br0", .joined = 1};
+
+	half_open(&half);
+	if (!half.own_net || getuid() != 0) {
+		print_message("no network of its own to be had\n");
+		half_assert_orderly(&half);
+		skip();
+	}
+	/* none, a link that is none, one that is down */
+	assert_int_equal(half_ask(&half, &req, NULL, 0, NULL).err.code, ERR_NOT_FOUND);
+	assert_int_equal(half_run(&half, "ip link add br0 type veth peer name br1"), 0);
+	assert_int_equal(half_ask(&half, &req, NULL, 0, NULL).err.code, ERR_CONFLICT);
+	assert_int_equal(half_run(&half, "ip link delete br0; ip link add br0 type bridge && "
+					 "ip addr add 10.50.0.1/24 dev br0"),
+			 0);
+	assert_int_equal(half_ask(&half, &req, NULL, 0, NULL).err.code, ERR_CONFLICT);
+	assert_int_not_equal(half_run(&half, "ip link show vdiup7"), 0);
+	assert_int_equal(half_run(&half, "ip link set br0 up"), 0);
+	for (int i = 0; i < 2; i++) {
+		struct priv_reply reply = half_ask(&half, &req, NULL, 0, NULL);
+		if (reply.err.code)
+			fail_msg("%s", reply.err.msg);
+	}
+	assert_int_equal(half_run(&half, "ip link show vdiup7 | grep -q 'master vdibr7'"), 0);
+	assert_int_equal(half_run(&half, "ip link show vdidn7 | grep -q 'master br0'"), 0);
+	assert_int_equal(half_run(&half, "ip addr show br0 | grep -q 10.50.0.1/24"), 0);
+	assert_int_not_equal(half_run(&half, "ip addr show vdibr7 | grep inet"), 0);
+	/* it has the MAC of its name, whatever the uplink has */
+	req.verb = PRIV_NETWORK_LOOK;
+	assert_int_equal(half_ask(&half, &req, NULL, 0, NULL).missing, 0);
+	assert_int_equal(half_run(&half, "ip link set vdibr7 address 02:00:00:00:00:07"), 0);
+	assert_int_equal(half_ask(&half, &req, NULL, 0, NULL).missing, PRIV_MISSING_MAC);
+	req.verb = PRIV_BRIDGE_ENSURE;
+	req.u.network.mtu = 1300;
+	assert_int_equal(half_ask(&half, &req, NULL, 0, NULL).err.code, 0);
+	assert_int_equal(half_run(&half, "ip link show vdiup7 | grep -q 'mtu 1300'"), 0);
+	assert_int_equal(half_run(&half, "ip link show vdidn7 | grep -q 'mtu 1500'"), 0);
+	/* this is no link to take over */
+	struct priv_request other = {.verb = PRIV_UPLINK_ENSLAVE};
+	other.u.uplink = (struct priv_uplink){.slot = 7, .before.name = "br0"};
+	assert_int_equal(half_ask(&half, &other, NULL, 0, NULL).err.code, ERR_CONFLICT);
+	other = (struct priv_request){.verb = PRIV_BRIDGE_DELETE, .u.slot = 7};
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(half_ask(&half, &other, NULL, 0, NULL).err.code, 0);
+	assert_int_not_equal(half_run(&half, "ip link | grep vdi"), 0);
+	assert_int_equal(half_run(&half, "ip addr show br0 | grep -q 10.50.0.1/24"), 0);
+	half_assert_orderly(&half);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_network),
 		cmocka_unit_test(test_macs_of_bridges),
+		cmocka_unit_test(test_joined),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
