@@ -74,10 +74,10 @@ def attack(world, pair, script, **least):
     vdi.guest_do(evil["ip"], "remember before", f"later {script}; echo after >/tmp/remembered")
 
     def done():
-        assert vdi.guest_who(victim["ip"])[1] == victim["mac"]
+        assert vdi.guest_wait(victim["ip"], 20)[1] == victim["mac"]
         now = counted(world)["drops"]
         return all(now[why] - before[why] >= n for why, n in least.items())
-    vdi.wait_until(done, 20, f"the drops: {least}", 0.5)
+    vdi.wait_until(done, 40, f"the drops: {least}", 0.5)
     # honest again
     assert vdi.guest_wait(evil["ip"], 20)
     vdi.wait_until(lambda: vdi.guest_do(evil["ip"], "recall") == "after", 10, "the script to end", 0.3)
@@ -353,7 +353,7 @@ def test_flood_at_a_limit(world, pair, lawful):
     sniffer = Sniffer(tap)
     with socket.create_connection((evil["ip"], 8), 20) as sock:
         sock.sendall(f"send eth0 {frame.hex()} {count}\n".encode())
-        assert vdi.guest_who(victim["ip"])[1] == victim["mac"]
+        assert vdi.guest_wait(victim["ip"], 20)[1] == victim["mac"]
         assert vdi.guest_do(victim["ip"], "ping 10.77.0.1") == "ok"
         assert sock.makefile().readline() == "ok\n"
     world.call_when_free("desktop.nic.update", desktop="evil", nic=0, from_guest_kbit=0)

@@ -372,7 +372,7 @@ class Daemon:
 
 # ---- the guest (tests/guest) ----
 
-def guest_who(ip, timeout=2):
+def guest_who(ip, timeout=5):
     """(hostname, mac, address) as the guest says, or None."""
     try:
         with socket.create_connection((ip, 7), timeout) as sock:
@@ -382,7 +382,7 @@ def guest_who(ip, timeout=2):
         return None
 
 
-def guest_do(ip, *commands, timeout=10):
+def guest_do(ip, *commands, timeout=20):
     """Answers of the guest's command port, one a command; see tests/guest/init/serve."""
     with socket.create_connection((ip, 8), timeout) as sock:
         file = sock.makefile("rw")
@@ -395,4 +395,4 @@ def guest_do(ip, *commands, timeout=10):
 
 
 def guest_wait(ip, timeout=60):
-    return wait_until(lambda: guest_who(ip), timeout, f"the guest at {ip} to answer", 0.2)
+    return wait_until(lambda: guest_who(ip, 2), timeout, f"the guest at {ip} to answer", 0.2)
