@@ -57,6 +57,8 @@ struct netcfg_opening {
  * @mac:       the bridge's, as struct netcfg_bridge has it
  * @addresses: the bridge's own, with the networks' prefixes; none for kind bridged
  * @openings:  what guests may reach on the host besides DHCP and DNS
+ * @hears_dhcp: kind bridged: answers of DHCP servers to its NICs are logged, for
+ *             netcfg_dhcp_listen(); ERR_UNSUPPORTED where the kernel cannot
  */
 struct netcfg_firewall {
 	const char *bridge;
@@ -66,6 +68,7 @@ struct netcfg_firewall {
 	unsigned int n_addresses;
 	struct netcfg_opening openings[NETCFG_FIREWALL_OPENINGS_MAX];
 	unsigned int n_openings;
+	bool hears_dhcp;
 };
 
 /**

@@ -20,6 +20,9 @@
  *               DHCP, DAD and ARP probes come by themselves
  * @any_address: a bridged network where others give addresses out: only MACs are checked, in
  *               Ethernet, ARP and ND, and the guest is still no DHCP server and no router
+ * @any_prefix6: sources and ND targets under any IPv6 prefix, as long as the interface identifier
+ *               is the one that derives from the MAC (EUI-64): a network where others announce
+ *               prefixes
  * @groups:      firewall groups by id, which netcfg_groups_ensure() made; the first rule of them,
  * in this order, that matches counts
  *
@@ -28,7 +31,7 @@
 struct netcfg_nic {
 	const char *tap;
 	uint8_t mac[6];
-	bool any_address;
+	bool any_address, any_prefix6;
 	struct netcfg_addr addresses[NETCFG_NIC_ADDRS_MAX];
 	unsigned int n_addresses;
 	uint32_t groups[NETCFG_NIC_GROUPS_MAX];

@@ -61,6 +61,7 @@ enum priv_verb {
 	PRIV_UPLINK_RELEASE, /* uplink: all as it was */
 	PRIV_WATCH,          /* nothing -> a pipe that says when others changed our tables */
 	PRIV_DROPS,          /* tap -> traffic, drops */
+	PRIV_DHCP_LISTEN,    /* nothing -> a socket for netcfg_dhcp_read(); once */
 	PRIV_VERBS_END,
 };
 
@@ -99,6 +100,7 @@ enum priv_network_kind {
  * @vni:      0, or the VXLAN's, with @underlay, @vxlan_port (0: 4789) and at least one peer; not
  *            for kind bridged
  * @openings: what guests may reach on the host besides DHCP and DNS; none for kind bridged
+ * @hears_dhcp: bool: of kind bridged, and of no other: for PRIV_DHCP_LISTEN
  */
 struct priv_network {
 	uint32_t slot;
@@ -106,7 +108,7 @@ struct priv_network {
 	uint8_t prefix;
 	uint32_t address;
 	uint8_t no_dns;
-	uint8_t n_peers, n_openings, joined;
+	uint8_t n_peers, n_openings, joined, hears_dhcp;
 	uint16_t mtu, vlan, vxlan_port;
 	uint32_t vni, underlay;
 	uint8_t address6[16];
@@ -128,6 +130,7 @@ enum {
  * @mac: its only one; zeros: nothing is guarded (PRIV_TAP_DELETE looks at none of these)
  * @address, @address6: the only ones that it sends from (network byte order), or zeros
  * @any_address: bool: others than we give addresses out: MACs are guarded only
+ * @any_prefix6: bool: others announce IPv6 prefixes: identifiers are guarded, see netcfg/nic.h
  * @isolated: bool: nothing passes to other isolated ports of the bridge
  * @down: bool: the cable is out
  * @queues: of PRIV_TAP_CREATE only; 0: as 1. One is made where the kernel has no more
@@ -144,7 +147,7 @@ struct priv_tap {
 	uint8_t address6[16];
 	uint8_t mac[6];
 	uint16_t mtu;
-	uint8_t any_address, isolated, down, queues, n_groups;
+	uint8_t any_address, any_prefix6, isolated, down, queues, n_groups;
 	uint32_t groups[NETCFG_NIC_GROUPS_MAX];
 	struct netcfg_rates rates;
 	int32_t pid;
@@ -240,8 +243,8 @@ enum {
  * struct priv_reply - @err.code is 0 on success
  *
  * Descriptors: TAP_CREATE those of @queues queues of the tap, then as many of vhost-net where the
- * host has it; *_SPAWN a pidfd; WATCH the pipe's end. A *_SPAWN is answered when the program really
- * runs; one that is missing or may not be executed is ERR_UNAVAILABLE.
+ * host has it; *_SPAWN a pidfd; WATCH the pipe's end; DHCP_LISTEN the socket. A *_SPAWN is answered
+ * when the program really runs; one that is missing or may not be executed is ERR_UNAVAILABLE.
  * @vhost_sys: why there are none of vhost-net though the host has it: an errno, or 0
  * @wait_status as waitpid(2) gives it, -1 if unknown (not a child of this half, or asked for
  * before).
