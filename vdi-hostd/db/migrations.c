@@ -214,6 +214,12 @@ static const char *const migrations[] = {
 
 	/* 8: networks whose uplink is a bridge */
 	"ALTER TABLE network ADD COLUMN joined INTEGER NOT NULL DEFAULT 0;",
+
+	/* 9: addresses that servers of others give to NICs; networks from before guard none */
+	"ALTER TABLE network ADD COLUMN source_guard INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE nic ADD COLUMN learned_ip INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE nic ADD COLUMN learned_until INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE nic ADD COLUMN lease_s INTEGER NOT NULL DEFAULT 0;",
 };
 
 #define NEWEST ((int)ARRAY_LEN(migrations))

@@ -11,7 +11,7 @@
 	"id, name, kind, intent, slot, address, prefix, dnsmasq_pid, dnsmasq_start_time, boot_id," \
 	" created_at, range_first, range_last, address6, mtu, vlan, uplink, vni, underlay,"        \
 	" vxlan_port, peers, dns, isolate_ports, confirm_until, dnsmasq_stale, openings,"          \
-	" joined"
+	" joined, source_guard"
 
 #define OPENINGS_TEXT_MAX (DB_OPENINGS_MAX * sizeof("udp:65535-65535,"))
 
@@ -89,6 +89,7 @@ static void bind(sqlite3_stmt *stmt, const struct db_network *row)
 	db_bind_int(stmt, 25, row->dnsmasq_stale);
 	db_bind_text(stmt, 26, openings);
 	db_bind_int(stmt, 27, row->joined);
+	db_bind_int(stmt, 28, row->source_guard);
 }
 
 static int read_settings(sqlite3_stmt *stmt, struct db_network *ret)
@@ -104,6 +105,7 @@ static int read_settings(sqlite3_stmt *stmt, struct db_network *ret)
 	ret->confirm_until = sqlite3_column_int64(stmt, 23);
 	ret->dnsmasq_stale = sqlite3_column_int(stmt, 24) != 0;
 	ret->joined = sqlite3_column_int(stmt, 26) != 0;
+	ret->source_guard = sqlite3_column_int(stmt, 27) != 0;
 	if (db_column_text(stmt, 13, ret->address6, sizeof(ret->address6)) < 0 ||
 	    db_column_text(stmt, 16, ret->uplink, sizeof(ret->uplink)) < 0 ||
 	    db_column_text(stmt, 18, ret->underlay, sizeof(ret->underlay)) < 0)
@@ -143,7 +145,7 @@ int db_network_insert(struct db *db, const struct db_network *row, struct err *e
 	if (db_prepare(db,
 		       "INSERT INTO network (" COLUMNS
 		       ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,"
-		       " ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)",
+		       " ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)",
 		       &stmt, err) < 0)
 		return -1;
 	bind(stmt, row);
@@ -160,7 +162,7 @@ int db_network_update(struct db *db, const struct db_network *row, struct err *e
 		       " address6 = ?14, mtu = ?15, vlan = ?16, uplink = ?17, vni = ?18,"
 		       " underlay = ?19, vxlan_port = ?20, peers = ?21, dns = ?22,"
 		       " isolate_ports = ?23, confirm_until = ?24, dnsmasq_stale = ?25,"
-		       " openings = ?26, joined = ?27 WHERE id = ?1",
+		       " openings = ?26, joined = ?27, source_guard = ?28 WHERE id = ?1",
 		       &stmt, err) < 0)
 		return -1;
 	bind(stmt, row);

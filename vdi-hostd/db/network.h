@@ -47,6 +47,7 @@ struct db_network {
 	char peers[DB_NETWORK_PEERS_MAX + 1]; /* "192.0.2.2,192.0.2.3" */
 	bool dns, isolate_ports;
 	bool joined; /* kind bridged without a VLAN: the uplink is a bridge, joined to its own */
+	bool source_guard; /* kind bridged: NICs send from addresses that were given to them */
 	struct db_openings openings;
 	int64_t confirm_until; /* ms since 1970: taken back unless confirmed; 0: it stays */
 	int64_t dnsmasq_pid;

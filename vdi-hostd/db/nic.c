@@ -6,7 +6,8 @@
 
 #define COLUMNS                                                                                    \
 	"desktop_id, number, network_id, mac, ip, link_up, to_guest_kbit, to_guest_burst_kib,"     \
-	" from_guest_kbit, from_guest_burst_kib, queues, given_queues, given_vhost"
+	" from_guest_kbit, from_guest_burst_kib, queues, given_queues, given_vhost, learned_ip,"   \
+	" learned_until, lease_s"
 
 static void bind(sqlite3_stmt *stmt, const struct db_nic *row)
 {
@@ -23,6 +24,9 @@ static void bind(sqlite3_stmt *stmt, const struct db_nic *row)
 	db_bind_int(stmt, 11, row->queues);
 	db_bind_int(stmt, 12, row->given_queues);
 	db_bind_int(stmt, 13, row->given_vhost);
+	db_bind_int(stmt, 14, row->learned_ip);
+	db_bind_int(stmt, 15, row->learned_until);
+	db_bind_int(stmt, 16, row->lease_s);
 }
 
 static int replace_groups(struct db *db, const struct db_nic *row, struct err *err)
@@ -79,7 +83,8 @@ int db_nic_insert(struct db *db, const struct db_nic *row, struct err *err)
 {
 	return write_whole(db,
 			   "INSERT INTO nic (" COLUMNS
-			   ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+			   ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,"
+			   " ?15, ?16)",
 			   row, err);
 }
 
@@ -89,7 +94,8 @@ int db_nic_update(struct db *db, const struct db_nic *row, struct err *err)
 			   "UPDATE nic SET network_id = ?3, mac = ?4, ip = ?5, link_up = ?6,"
 			   " to_guest_kbit = ?7, to_guest_burst_kib = ?8, from_guest_kbit = ?9,"
 			   " from_guest_burst_kib = ?10, queues = ?11, given_queues = ?12,"
-			   " given_vhost = ?13 WHERE desktop_id = ?1 AND number = ?2",
+			   " given_vhost = ?13, learned_ip = ?14, learned_until = ?15,"
+			   " lease_s = ?16 WHERE desktop_id = ?1 AND number = ?2",
 			   row, err);
 }
 
@@ -128,7 +134,7 @@ static int walk_row(void *ctx, sqlite3_stmt *stmt, struct err *err)
 	if (db_column_text(stmt, 0, row.desktop_id, sizeof(row.desktop_id)) < 0 ||
 	    db_column_text(stmt, 2, row.network_id, sizeof(row.network_id)) < 0 ||
 	    db_column_text(stmt, 3, row.mac, sizeof(row.mac)) < 0 ||
-	    read_groups((const char *)sqlite3_column_text(stmt, 13), &row.groups) < 0)
+	    read_groups((const char *)sqlite3_column_text(stmt, 16), &row.groups) < 0)
 		return db_fail_row("nic", err);
 	row.number = sqlite3_column_int64(stmt, 1);
 	row.ip = (uint32_t)sqlite3_column_int64(stmt, 4);
@@ -140,6 +146,9 @@ static int walk_row(void *ctx, sqlite3_stmt *stmt, struct err *err)
 	row.queues = sqlite3_column_int64(stmt, 10);
 	row.given_queues = sqlite3_column_int64(stmt, 11);
 	row.given_vhost = sqlite3_column_int(stmt, 12) != 0;
+	row.learned_ip = (uint32_t)sqlite3_column_int64(stmt, 13);
+	row.learned_until = sqlite3_column_int64(stmt, 14);
+	row.lease_s = sqlite3_column_int64(stmt, 15);
 	return walk->cb(walk->data, &row);
 }
 

@@ -21,13 +21,17 @@ struct db_nic {
 	int64_t number; /* of the desktop's, from 0; its place on the guest's bus as well */
 	char network_id[STR_UUID_LEN + 1];
 	char mac[18]; /* unique */
-	uint32_t ip;  /* host byte order; 0: given by others */
+	uint32_t ip;  /* host byte order; 0: given by others, where nobody said what it is */
 	bool link_up;
 	struct db_rate to_guest, from_guest;
 	int64_t queues; /* 1 to 8 */
 	/* of its tap, what its QEMU has while there is one */
 	int64_t given_queues;
 	bool given_vhost;
+	/* on a network where others give addresses: what a DHCP server of theirs gave to it */
+	uint32_t learned_ip;   /* host byte order; 0: nothing */
+	int64_t learned_until; /* ms since 1970; 0: for ever, or nothing */
+	int64_t lease_s;       /* the whole length of that; 0: for ever, or nothing */
 	struct db_nic_groups groups;
 };
 

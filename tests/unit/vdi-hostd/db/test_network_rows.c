@@ -27,7 +27,7 @@ static void settings(void **state)
 	snprintf(a.underlay, sizeof(a.underlay), "192.0.2.111");
 	a.vxlan_port = 4789;
 	memset(a.peers, '1', DB_NETWORK_PEERS_MAX);
-	a.joined = a.dns = a.isolate_ports = a.dnsmasq_stale = true;
+	a.source_guard = a.joined = a.dns = a.isolate_ports = a.dnsmasq_stale = true;
 	a.openings.n = DB_OPENINGS_MAX;
 	for (size_t i = 0; i < DB_OPENINGS_MAX; i++)
 		a.openings.opening[i] = (struct db_opening){
@@ -45,6 +45,40 @@ static void settings(void **state)
 	assert_false(got.dns);
 	a.kind = (enum db_network_kind)5;
 	assert_fails(f, ERR_CONFLICT, db_network_update(f->db, &a, &f->err));
+}
+
+static int keep_nic(void *data, const struct db_nic *row)
+{
+	*(struct db_nic *)data = *row;
+	return 0;
+}
+
+/* Networks of before go on as they were. */
+static void no_guard_after_an_upgrade(void **state)
+{
+	struct fixture *f = *state;
+	struct db_network a = a_network("a", "office", 1);
+	struct db_image image = an_image("image", "debian", 1);
+	struct db_desktop desktop = a_desktop("d", "one", 1);
+	struct db_nic nic = a_nic("d", 0, "a");
+	a.source_guard = true;
+	nic.learned_ip = 7;
+	assert_works(f, db_network_insert(f->db, &a, &f->err));
+	assert_works(f, db_image_insert(f->db, &image, &f->err));
+	assert_works(f, db_desktop_insert(f->db, &desktop, &f->err));
+	assert_works(f, db_nic_insert(f->db, &nic, &f->err));
+	fixture_sql(f, "ALTER TABLE network DROP COLUMN source_guard;"
+		       "ALTER TABLE nic DROP COLUMN learned_ip;"
+		       "ALTER TABLE nic DROP COLUMN learned_until;"
+		       "ALTER TABLE nic DROP COLUMN lease_s;"
+		       "PRAGMA user_version = 8");
+	assert_works(f, db_open(f->path, &f->db, &f->err));
+	assert_works(f, db_network_each(f->db, keep_network, &a, &f->err));
+	assert_works(f, db_nic_each(f->db, keep_nic, &nic, &f->err));
+	assert_false(a.source_guard);
+	assert_int_equal(nic.learned_ip, 0);
+	assert_int_equal(nic.learned_until, 0);
+	assert_int_equal(nic.lease_s, 0);
 }
 
 static void damaged_openings(void **state)
@@ -253,12 +287,6 @@ static void groups_of_networks(void **state)
 	assert_works(f, db_firewall_delete(f->db, "b", &f->err));
 }
 
-static int keep_nic(void *data, const struct db_nic *row)
-{
-	*(struct db_nic *)data = *row;
-	return 0;
-}
-
 static void groups_of_nics(void **state)
 {
 	struct fixture *f = *state;
@@ -300,13 +328,10 @@ static void groups_of_nics(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		test_with_db(settings),
-		test_with_db(damaged_openings),
-		test_with_db(uplinks),
-		test_with_db(forwards),
-		test_with_db(reservations),
-		test_with_db(firewall_groups),
-		test_with_db(groups_of_networks),
+		test_with_db(settings),         test_with_db(no_guard_after_an_upgrade),
+		test_with_db(damaged_openings), test_with_db(uplinks),
+		test_with_db(forwards),         test_with_db(reservations),
+		test_with_db(firewall_groups),  test_with_db(groups_of_networks),
 		test_with_db(groups_of_nics),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

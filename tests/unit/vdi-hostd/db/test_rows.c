@@ -163,6 +163,9 @@ static void desktops_hold_what_they_use(void **state)
 	nic.queues = 8;
 	nic.given_queues = 4;
 	nic.given_vhost = true;
+	nic.learned_ip = 0xfffffffc;
+	nic.learned_until = 1LL << 50;
+	nic.lease_s = UINT32_MAX - 1LL;
 	assert_works(f, db_nic_update(f->db, &nic, &f->err));
 	assert_works(f, db_nic_each(f->db, keep_nic, &got_nic, &f->err));
 	assert_memory_equal(&got_nic, &nic, sizeof(nic));
