@@ -37,6 +37,10 @@ static int network_check(const struct netcfg_firewall *network, struct err *err)
 	if (network->kind < NETCFG_FIREWALL_NAT || network->kind > NETCFG_FIREWALL_BRIDGED)
 		return err_set(err, ERR_INVALID, "firewall: there is no kind %d of network",
 			       (int)network->kind);
+	if (network->hears_dhcp && network->kind != NETCFG_FIREWALL_BRIDGED)
+		return err_set(err, ERR_INVALID,
+			       "network on %s: only kind bridged has DHCP servers of others",
+			       network->bridge);
 	if (network->n_addresses > NETCFG_FIREWALL_ADDRS_MAX ||
 	    network->n_openings > NETCFG_FIREWALL_OPENINGS_MAX)
 		return err_set(err, ERR_INVALID, "network on %s: over %d addresses or %d openings",
@@ -231,6 +235,8 @@ int netcfg_firewall_ensure(struct netcfg *netcfg, const struct netcfg_firewall *
 		return -1;
 	}
 	nft_pieces_raise();
+	if (nft_hearing_set(netcfg, network->bridge, network->hears_dhcp, err) < 0)
+		return -1;
 	if (network->kind != NETCFG_FIREWALL_NAT && network->kind != NETCFG_FIREWALL_ROUTED)
 		return 0;
 	/* last: the rules have to stand before the kernel forwards anything */
@@ -265,7 +271,8 @@ static int is_empty(struct netcfg *netcfg, uint8_t family, const char *set, bool
 int netcfg_firewall_delete(struct netcfg *netcfg, const char *bridge, struct err *err)
 {
 	bool there;
-	if (netcfg_name_check("bridge", bridge, err) < 0)
+	if (netcfg_name_check("bridge", bridge, err) < 0 ||
+	    nft_hearing_set(netcfg, bridge, false, err) < 0)
 		return -1;
 	int sys = nft_chain_exists(netcfg, NFPROTO_INET, "forwards-all", &there);
 	if (sys != 0)
@@ -336,7 +343,7 @@ static int frame_stands(struct netcfg *netcfg, bool *ret, struct err *err)
 		{NFPROTO_INET, "input", 2},        {NFPROTO_INET, "forward", 3},
 		{NFPROTO_INET, "source", 2},       {NFPROTO_INET, "forwards", 1},
 		{NFPROTO_INET, "forwards-own", 1}, {NFPROTO_INET, "forwards-all", 9},
-		{NFPROTO_BRIDGE, "prerouting", 3}, {NFPROTO_BRIDGE, "postrouting", 2},
+		{NFPROTO_BRIDGE, "prerouting", 3}, {NFPROTO_BRIDGE, "postrouting", 3},
 	};
 	*ret = true;
 	for (size_t i = 0; i < ARRAY_LEN(hooks); i++) {
@@ -437,7 +444,8 @@ int netcfg_firewall_has(struct netcfg *netcfg, const struct netcfg_firewall *net
 	size_t size;
 	bool so = false;
 	if (network_check(network, err) < 0 || frame_stands(netcfg, &so, err) < 0 ||
-	    (so && is_known(netcfg, network, &so, err) < 0))
+	    (so && is_known(netcfg, network, &so, err) < 0) ||
+	    (so && nft_hearing_has(netcfg, network->bridge, network->hears_dhcp, &so, err) < 0))
 		return -1;
 	if (so) {
 		FILE *out = nft_text_open(&text, &size);

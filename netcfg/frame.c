@@ -118,6 +118,9 @@ static const char inet_frame[] =
 #define SLLA_IS_OWN(type_at, address_at) "@th," type_at ",16 0x0101 iifname . @th," address_at
 #define TLLA_IS_OWN(type_at, address_at) "@th," type_at ",16 0x0201 iifname . @th," address_at
 
+/* the target's identifier is the NIC's, and its first byte one of 2000::/3 or fc00::/7 */
+#define TARGET_IS_OWN_HOST "iifname . @th,128,64 @hosts6 @th,64,8 { 0x20-0x3f, 0xfc-0xfd }"
+
 static const char bridge_sets[] =
 	"add table " B "\n"
 	"add set " B " nics { type ifname; }\n"
@@ -127,6 +130,12 @@ static const char bridge_sets[] =
 	"add set " B " source4 { type ifname . ether_addr . ipv4_addr; }\n"
 	"add set " B " source6 { type ifname . ether_addr . ipv6_addr; }\n"
 	"add set " B " targets { typeof iifname . @th,64,128; }\n"
+	"add set " B " hosts6 { typeof iifname . @nh,128,64; }\n"
+	"add set " B " hears { typeof iifname . @th,288,48; }\n"
+	"add set " B " hearing { type ifname; }\n"
+	"add set " B " answers { type ifname; size 65536; flags dynamic,timeout; timeout 1h; }\n"
+	/* what is in it is the networks', not the frame's: firewall.c */
+	"add chain " B " hear\n"
 	"add set " B " pieces { type ifname; size 65536; flags dynamic,timeout; timeout 1h; }\n"
 	"add set " B
 	" piece-bytes { type ifname; size 65536; flags dynamic,timeout; timeout 1h; }\n"
@@ -138,7 +147,7 @@ static const char bridge_chains[] =
 	DROP_CHAIN("ipv4") DROP_CHAIN("ipv6") DROP_CHAIN("dhcp") DROP_CHAIN("ra") DROP_CHAIN("nd")
 	DROP_CHAIN("group-out") DROP_CHAIN("group-in") DROP_CHAIN("flood-out") DROP_CHAIN("flood-in")
 	CHAIN("dropped-from") CHAIN("dropped-to") CHAIN("from") CHAIN("from-arp") CHAIN("from-ipv4") CHAIN("to-dhcp")
-	CHAIN("from-ipv4-own") CHAIN("from-ipv6") CHAIN("from-ipv6-own") CHAIN("from-icmpv6") CHAIN("solicit") CHAIN("advert")
+	CHAIN("from-ipv4-own") CHAIN("from-ipv6") CHAIN("from-ipv6-own") CHAIN("from-icmpv6") CHAIN("solicit") CHAIN("advert") CHAIN("advert-own")
 	CHAIN("router-solicit") CHAIN("piece") CHAIN("out4") CHAIN("out6") CHAIN("in4") CHAIN("in6");
 
 /* In this order each is only seen by packets that passed the ones before. */
@@ -189,6 +198,8 @@ static const char bridge_rules[] =
 
 	"add rule " B " from-ipv6 meta l4proto ipv6-icmp jump from-icmpv6\n"
 	"add rule " B " from-ipv6 iifname . ether saddr . ip6 saddr @source6 goto from-ipv6-own\n"
+	"add rule " B " from-ipv6 iifname . @nh,128,64 @hosts6 ip6 saddr { 2000::/3, fc00::/7 } "
+	"goto from-ipv6-own\n"
 	"add rule " B " from-ipv6 iifname @any goto from-ipv6-own\n"
 	"add rule " B " from-ipv6 goto drop-ipv6\n"
 	"add rule " B " from-ipv6-own udp sport 547 goto drop-dhcp\n"
@@ -227,16 +238,20 @@ static const char bridge_rules[] =
 	 */
 	"add rule " B " solicit ip6 nexthdr != ipv6-icmp goto drop-nd\n"
 	"add rule " B " solicit ip6 saddr :: iifname . @th,64,128 @targets accept\n"
+	"add rule " B " solicit ip6 saddr :: " TARGET_IS_OWN_HOST " accept\n"
 	"add rule " B " solicit ip6 saddr :: iifname @any accept\n"
 	"add rule " B " solicit ip6 length 24 return\n"
 	"add rule " B " solicit ip6 length 32 " SLLA_IS_OWN("192", "208,48") " @options return\n"
 	"add rule " B " solicit goto drop-nd\n"
 
 	"add rule " B " advert ip6 nexthdr != ipv6-icmp goto drop-nd\n"
-	"add rule " B " advert iifname . @th,64,128 != @targets iifname != @any goto drop-nd\n"
-	"add rule " B " advert ip6 length 24 return\n"
-	"add rule " B " advert ip6 length 32 " TLLA_IS_OWN("192", "208,48") " @options return\n"
+	"add rule " B " advert iifname . @th,64,128 @targets goto advert-own\n"
+	"add rule " B " advert " TARGET_IS_OWN_HOST " goto advert-own\n"
+	"add rule " B " advert iifname @any goto advert-own\n"
 	"add rule " B " advert goto drop-nd\n"
+	"add rule " B " advert-own ip6 length 24 return\n"
+	"add rule " B " advert-own ip6 length 32 " TLLA_IS_OWN("192", "208,48") " @options return\n"
+	"add rule " B " advert-own goto drop-nd\n"
 
 	"add rule " B " router-solicit ip6 nexthdr != ipv6-icmp goto drop-nd\n"
 	"add rule " B " router-solicit ip6 saddr :: ip6 length 8 accept\n"
@@ -261,6 +276,7 @@ static const char bridge_hooks[] =
 	"add rule " B " prerouting ether type ip6 meta l4proto != ipv6-icmp "
 	"iifname . ether saddr . ip6 saddr @source6 goto from-ipv6-own\n"
 	"add rule " B " prerouting iifname @nics goto from\n"
+	"add rule " B " postrouting ether type ip udp sport 67 udp dport 68 jump hear\n"
 	"add rule " B " postrouting ether type ip oifname @grouped goto in4\n"
 	"add rule " B " postrouting ether type ip6 oifname @grouped goto in6\n";
 

@@ -5,6 +5,7 @@
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
 
+#include "netcfg/dhcp.h"
 #include "netcfg/link.h"
 #include "netcfg/netcfg.h"
 
@@ -201,3 +202,9 @@ struct netcfg_ifb_name {
 };
 
 struct netcfg_ifb_name netcfg_ifb_name(const char *link);
+
+/* ---- what is heard ---- */
+
+/** netcfg_dhcp_told() - the leases in one datagram of nfnetlink_log's, aligned for its header */
+void netcfg_dhcp_told(uint8_t *datagram, size_t size,
+		      void (*cb)(void *data, const struct netcfg_lease *lease), void *data);

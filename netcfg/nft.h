@@ -32,6 +32,14 @@ void nft_frame_groups_fill(FILE *text);
 /** nft_frame_groups_forget() - all exchanges that are known */
 void nft_frame_groups_forget(FILE *text);
 
+/** nft_hearing_set() - a network's NICs are heard of when DHCP servers answer them, or are not */
+int nft_hearing_set(struct netcfg *netcfg, const char *bridge, bool wanted,
+		    struct err *err) warn_unused;
+
+/** nft_hearing_has() - is it so? */
+int nft_hearing_has(struct netcfg *netcfg, const char *bridge, bool wanted, bool *ret,
+		    struct err *err) warn_unused;
+
 /** nft_pieces_raise() - the kernel has the memory for packets in pieces that NICs' buckets go by */
 void nft_pieces_raise(void);
 

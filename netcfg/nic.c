@@ -14,12 +14,16 @@
 
 /* an address is a source, a target and a member of each group; a group is in four maps */
 #define ELEMS_MAX                                                                                  \
-	(6 + 2 * (NETCFG_NIC_ADDRS_MAX + 1) + (4 + NETCFG_NIC_ADDRS_MAX) * NETCFG_NIC_GROUPS_MAX)
+	(8 + 2 * (NETCFG_NIC_ADDRS_MAX + 1) + (4 + NETCFG_NIC_ADDRS_MAX) * NETCFG_NIC_GROUPS_MAX)
 
 struct elems {
 	struct nft_elem elem[ELEMS_MAX];
 	size_t n;
 };
+
+/* Bits of a note's flags. The first was a byte of its own once: notes from then are read as well.
+ */
+enum { NOTE_ANY_ADDRESS = 1 << 0, NOTE_ANY_PREFIX6 = 1 << 1 };
 
 static int nic_check(const struct netcfg_nic *nic, struct err *err)
 {
@@ -56,7 +60,9 @@ static void note_put(struct nft_elem *elem, const void *bytes, size_t size)
 /* In the form of nft's own notes: type, length, value; of a type that nft does not know. */
 static void note_write(struct nft_elem *elem, const struct netcfg_nic *nic)
 {
-	const uint8_t head[] = {0xfd, 0, nic->any_address, (uint8_t)nic->n_addresses,
+	const unsigned int flags = (nic->any_address ? NOTE_ANY_ADDRESS : 0) |
+				   (nic->any_prefix6 ? NOTE_ANY_PREFIX6 : 0);
+	const uint8_t head[] = {0xfd, 0, (uint8_t)flags, (uint8_t)nic->n_addresses,
 				(uint8_t)nic->n_groups};
 	note_put(elem, head, sizeof(head));
 	note_put(elem, nic->mac, sizeof(nic->mac));
@@ -90,7 +96,8 @@ static bool note_read(const struct nft_elem *elem, struct netcfg_nic *ret)
 	    !note_get(elem, &at, ret->mac, sizeof(ret->mac)) ||
 	    !note_get(elem, &at, ret->groups, head[4] * sizeof(*ret->groups)))
 		return false;
-	ret->any_address = head[2];
+	ret->any_address = head[2] & NOTE_ANY_ADDRESS;
+	ret->any_prefix6 = head[2] & NOTE_ANY_PREFIX6;
 	ret->n_groups = head[4];
 	for (ret->n_addresses = 0; ret->n_addresses < head[3]; ret->n_addresses++) {
 		uint8_t bytes[16];
@@ -137,6 +144,14 @@ static void elems_of_address(struct elems *elems, const struct netcfg_nic *nic,
 	nft_elem_key(elem, bytes, size);
 }
 
+/* What comes from its identifier under any prefix, and what DHCP servers send to it. */
+static void elems_of_others_prefix(struct elems *elems, const struct netcfg_nic *nic)
+{
+	const struct in6_addr own = netcfg_mac_link_local(nic->mac);
+	nft_elem_key(elem_of_tap(elems, "hosts6", nic->tap), &own.s6_addr[8], 8);
+	nft_elem_key(elem_of_tap(elems, "hears", nic->tap), nic->mac, sizeof(nic->mac));
+}
+
 static void elems_of_group(struct elems *elems, const struct netcfg_nic *nic, unsigned int slot)
 {
 	static const char *const direction[] = {"out", "in"};
@@ -168,6 +183,8 @@ static void elems_of_nic(struct elems *elems, const struct netcfg_nic *nic)
 	}
 	if (nic->any_address)
 		elem_of_tap(elems, "any", nic->tap);
+	if (nic->any_prefix6)
+		elems_of_others_prefix(elems, nic);
 	const struct in6_addr own = netcfg_mac_link_local(nic->mac);
 	const struct netcfg_addr link_local = netcfg_addr_v6(&own, 128);
 	bool there = false;

@@ -20,9 +20,10 @@
  *               DHCP, DAD and ARP probes come by themselves
  * @any_address: a bridged network where others give addresses out: only MACs are checked, in
  *               Ethernet, ARP and ND, and the guest is still no DHCP server and no router
- * @any_prefix6: sources and ND targets under any IPv6 prefix, as long as the interface identifier
- *               is the one that derives from the MAC (EUI-64): a network where others announce
- *               prefixes
+ * @any_prefix6: a network where others give addresses out and announce prefixes: also sources and
+ *               ND targets under any prefix of global or unique local addresses (2000::/3,
+ *               fc00::/7), as long as the interface identifier is the one that derives from the MAC
+ *               (EUI-64); what DHCP servers give to the NIC is heard (dhcp.h)
  * @groups:      firewall groups by id, which netcfg_groups_ensure() made; the first rule of them,
  * in this order, that matches counts
  *

@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "netcfg/bridge.h"
+#include "netcfg/dhcp.h"
 #include "netcfg/firewall.h"
 #include "netcfg/group.h"
 #include "netcfg/nft.h"
@@ -126,6 +127,18 @@ static uint32_t probe_nft(struct netcfg *netcfg, const struct netcfg_addr *addre
 	return found;
 }
 
+/* What DHCP servers answer, on bridged networks. */
+static uint32_t probe_log(struct netcfg *netcfg)
+{
+	const struct netcfg_firewall network = {
+		.bridge = "probe-br", .kind = NETCFG_FIREWALL_BRIDGED, .hears_dhcp = true};
+	_cleanup_close_ int fd = -1;
+	return netcfg_firewall_ensure(netcfg, &network, NULL) == 0 &&
+			       netcfg_dhcp_listen(&fd, NULL) == 0
+		       ? NETCFG_HAS_NFT_LOG
+		       : 0;
+}
+
 /* In the child, in a network namespace of its own: whatever it makes goes with it. */
 static uint32_t probe_here(void)
 {
@@ -136,7 +149,8 @@ static uint32_t probe_here(void)
 	uint32_t found = probe_bridge(netcfg, &address);
 	found |= probe_tap(netcfg);
 	found |= probe_links(netcfg);
-	return found | probe_nft(netcfg, &address);
+	found |= probe_nft(netcfg, &address);
+	return found | probe_log(netcfg);
 }
 
 int netcfg_probe(uint32_t *ret, struct err *err)
@@ -190,6 +204,7 @@ const char *netcfg_feature_name(uint32_t feature)
 		"port_isolation",
 		"multi_queue",
 		"ipv6",
+		"nft_log",
 	};
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		if (feature == 1U << i)

@@ -21,6 +21,7 @@ enum {
 	NETCFG_HAS_PORT_ISOLATION = 1 << 12,
 	NETCFG_HAS_MULTI_QUEUE = 1 << 13,
 	NETCFG_HAS_IPV6 = 1 << 14,
+	NETCFG_HAS_NFT_LOG = 1 << 15, /* what passes a bridge can be logged and heard: dhcp.h */
 };
 
 /**

@@ -33,6 +33,7 @@ static const struct {
 	{PRIV_HAS_PORT_ISOLATION, "port_isolation"},
 	{PRIV_HAS_MULTI_QUEUE, "multi_queue"},
 	{PRIV_HAS_IPV6, "ipv6"},
+	{PRIV_HAS_NFT_LOG, "nft_log"},
 };
 
 static const struct json_field info_fields[] = {

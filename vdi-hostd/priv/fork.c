@@ -71,6 +71,7 @@ static uint32_t probe_kernel(void)
 		{NETCFG_HAS_PORT_ISOLATION, PRIV_HAS_PORT_ISOLATION},
 		{NETCFG_HAS_MULTI_QUEUE, PRIV_HAS_MULTI_QUEUE},
 		{NETCFG_HAS_IPV6, PRIV_HAS_IPV6},
+		{NETCFG_HAS_NFT_LOG, PRIV_HAS_NFT_LOG},
 	};
 	uint32_t found = 0, features = 0;
 	struct err err;

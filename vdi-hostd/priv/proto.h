@@ -61,7 +61,7 @@ enum priv_verb {
 	PRIV_UPLINK_RELEASE, /* uplink: all as it was */
 	PRIV_WATCH,          /* nothing -> a pipe that says when others changed our tables */
 	PRIV_DROPS,          /* tap -> traffic, drops */
-	PRIV_DHCP_LISTEN,    /* nothing -> a socket for netcfg_dhcp_read(); once */
+	PRIV_DHCP_LISTEN,    /* nothing -> a socket for netcfg_dhcp_read(), the only one */
 	PRIV_VERBS_END,
 };
 
@@ -130,7 +130,8 @@ enum {
  * @mac: its only one; zeros: nothing is guarded (PRIV_TAP_DELETE looks at none of these)
  * @address, @address6: the only ones that it sends from (network byte order), or zeros
  * @any_address: bool: others than we give addresses out: MACs are guarded only
- * @any_prefix6: bool: others announce IPv6 prefixes: identifiers are guarded, see netcfg/nic.h
+ * @any_prefix6: bool: others give addresses out and announce IPv6 prefixes: identifiers are
+ * guarded, and what DHCP servers give is heard, see netcfg/nic.h
  * @isolated: bool: nothing passes to other isolated ports of the bridge
  * @down: bool: the cable is out
  * @queues: of PRIV_TAP_CREATE only; 0: as 1. One is made where the kernel has no more
@@ -237,6 +238,7 @@ enum {
 	PRIV_HAS_PORT_ISOLATION = 1 << 17,
 	PRIV_HAS_MULTI_QUEUE = 1 << 18,
 	PRIV_HAS_IPV6 = 1 << 19,
+	PRIV_HAS_NFT_LOG = 1 << 20,
 };
 
 /**

@@ -82,6 +82,7 @@ static const struct verb table[PRIV_VERBS_END] = {
 				 verb_uplink_release},
 	[PRIV_WATCH] = {"watch", false, 0, check_nothing, verb_watch},
 	[PRIV_DROPS] = {"drops", false, 0, verb_tap_check, verb_drops},
+	[PRIV_DHCP_LISTEN] = {"dhcp-listen", false, 0, check_nothing, verb_dhcp_listen},
 };
 
 static const struct verb *find(uint32_t verb)

@@ -139,6 +139,8 @@ int verb_uplink_release(struct verbs *verbs, const struct priv_request *req, con
 			struct priv_reply *reply, int *reply_fds, struct err *err);
 int verb_watch(struct verbs *verbs, const struct priv_request *req, const int *fds,
 	       struct priv_reply *reply, int *reply_fds, struct err *err);
+int verb_dhcp_listen(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		     struct priv_reply *reply, int *reply_fds, struct err *err);
 int verb_dnsmasq_spawn(struct verbs *verbs, const struct priv_request *req, const int *fds,
 		       struct priv_reply *reply, int *reply_fds, struct err *err);
 

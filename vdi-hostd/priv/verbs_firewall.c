@@ -1,10 +1,14 @@
-/* Port forwards and firewall groups; and word of others who were at our tables. */
+/*
+ * Port forwards and firewall groups; word of others who were at our tables, and of what DHCP
+ * servers of others give out.
+ */
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "netcfg/dhcp.h"
 #include "netcfg/monitor.h"
 #include "vdi-hostd/priv/network_names.h"
 
@@ -167,4 +171,14 @@ void verbs_see_events(struct verbs *verbs)
 	/* a pipe that is full says it already */
 	if (changed)
 		(void)!write(verbs->watch_fd, "t", 1);
+}
+
+/* Only who has the privilege may begin to hear; what is heard is parsed beyond. */
+int verb_dhcp_listen(struct verbs *verbs, const struct priv_request *req, const int *fds,
+		     struct priv_reply *reply, int *reply_fds, struct err *err)
+{
+	if (network_need_netcfg(verbs, err) < 0 || netcfg_dhcp_listen(&reply_fds[0], err) < 0)
+		return -1;
+	reply->n_fds = 1;
+	return 0;
 }

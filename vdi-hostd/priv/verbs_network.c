@@ -86,6 +86,9 @@ static int check_range(const struct priv_network *network, struct err *err)
 				     "the network's own and its broadcast address are no host's");
 	if (network->uplink[0] || network->vlan || network->joined)
 		return err_set_field(err, "uplink", "only kind bridged has an uplink");
+	if (network->hears_dhcp)
+		return err_set_field(err, "hears_dhcp",
+				     "only kind bridged has DHCP servers of others");
 	if (network->address6[0] == 0xff)
 		return err_set_field(err, "address6", "a bridge's address must be a unicast one");
 	return check_openings(network, err);
@@ -101,6 +104,9 @@ static int check_bridged(const struct priv_network *network, struct err *err)
 		return err_set_field(err, "vlan", "VLAN %u is not in 1 to 4094", network->vlan);
 	if (network->joined > 1 || (network->joined && network->vlan))
 		return err_set_field(err, "joined", "a VLAN is joined as its uplink allows");
+	if (network->hears_dhcp > 1)
+		return err_set_field(err, "hears_dhcp", "%u is neither yes nor no",
+				     network->hears_dhcp);
 	return network_check_uplink(network->uplink, err);
 }
 
@@ -193,7 +199,8 @@ static struct netcfg_firewall firewall_of(const struct priv_network *network,
 {
 	struct netcfg_firewall ret = {.bridge = bridge->text,
 				      .kind = firewall_kind(network),
-				      .n_openings = network->n_openings};
+				      .n_openings = network->n_openings,
+				      .hears_dhcp = network->hears_dhcp};
 	if (network->vni)
 		vxlan_mac(network, ret.mac);
 	ret.n_addresses = own_addresses(network, ret.addresses);

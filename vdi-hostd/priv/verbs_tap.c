@@ -52,6 +52,9 @@ int verb_tap_check(const struct priv_request *req, const int *fds, size_t n_fds,
 	if (tap->mtu && (tap->mtu < PRIV_MTU_MIN || tap->mtu > PRIV_MTU_MAX))
 		return err_set_field(err, "mtu", "MTU %u is not in %d to %d", tap->mtu,
 				     PRIV_MTU_MIN, PRIV_MTU_MAX);
+	if (tap->any_prefix6 > 1)
+		return err_set_field(err, "any_prefix6", "%u is neither yes nor no",
+				     tap->any_prefix6);
 	if (tap->queues > QEMU_QUEUES_MAX)
 		return err_set_field(err, "queues", "%u queues are over %d", tap->queues,
 				     QEMU_QUEUES_MAX);
@@ -79,7 +82,8 @@ static struct netcfg_tap tap_of(const struct priv_tap *tap, const char *bridge)
 
 static struct netcfg_nic nic_of(const struct priv_tap *tap, const char *name)
 {
-	struct netcfg_nic nic = {.tap = name, .any_address = tap->any_address};
+	struct netcfg_nic nic = {
+		.tap = name, .any_address = tap->any_address, .any_prefix6 = tap->any_prefix6};
 	struct in6_addr v6;
 
 	memcpy(nic.mac, tap->mac, sizeof(nic.mac));

@@ -118,6 +118,12 @@ static void test_networks_out_of_range(void **state)
 	bad = nat;
 	bad.joined = 1;
 	bad_network(&bad);
+	bad = nat;
+	bad.hears_dhcp = 1;
+	bad_network(&bad);
+	bad = bridged;
+	bad.hears_dhcp = 2;
+	bad_network(&bad);
 	bad = bridged;
 	bad.prefix = 24;
 	bad_network(&bad);
@@ -189,6 +195,9 @@ static void test_taps_and_rules_out_of_range(void **state)
 	bad_tap(&t);
 	t = tap;
 	t.queues = QEMU_QUEUES_MAX + 1;
+	bad_tap(&t);
+	t = tap;
+	t.any_prefix6 = 2;
 	bad_tap(&t);
 
 	f.protocol = NETCFG_ICMP;

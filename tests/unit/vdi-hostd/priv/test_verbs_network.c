@@ -246,12 +246,60 @@ static void test_joined(void **state)
 	half_assert_orderly(&half);
 }
 
+/* DHCP servers of the office give the addresses, and it is heard what they give. */
+static void test_source_guard(void **state)
+{
+	struct half half;
+	struct priv_network network = {7, PRIV_NETWORK_BRIDGED, .uplink = "br0", .joined = 1,
+				       .hears_dhcp = 1};
+	struct priv_request req = {.verb = PRIV_TAP_CREATE};
+	int tap, listener, second;
+
+	half_open(&half);
+	if (!half.own_net || getuid() != 0) {
+		print_message("no network of its own to be had\n");
+		half_assert_orderly(&half);
+		skip();
+	}
+	assert_int_equal(half_run(&half, "ip link add br0 type bridge && ip link set br0 up"), 0);
+	missing_of(&half, &network, PRIV_BRIDGE_ENSURE);
+	assert_int_equal(missing_of(&half, &network, PRIV_NETWORK_LOOK), 0);
+	assert_int_equal(half_run(&half, "nft flush chain bridge vdi-hostd hear"), 0);
+	assert_int_equal(missing_of(&half, &network, PRIV_NETWORK_LOOK), PRIV_MISSING_FIREWALL);
+	missing_of(&half, &network, PRIV_BRIDGE_ENSURE);
+	assert_int_equal(missing_of(&half, &network, PRIV_NETWORK_LOOK), 0);
+	network.hears_dhcp = 0;
+	assert_int_equal(missing_of(&half, &network, PRIV_NETWORK_LOOK), PRIV_MISSING_FIREWALL);
+
+	req.u.tap = (struct priv_tap){3, 0, 7, .mac = {0x52, 0x54, 0, 0, 0, 1}, .any_prefix6 = 1};
+	assert_int_equal(half_ask(&half, &req, NULL, 0, &tap).err.code, 0);
+	req.verb = PRIV_TAP_LOOK;
+	assert_int_equal(half_ask(&half, &req, NULL, 0, NULL).missing, 0);
+	req.u.tap.any_prefix6 = 0;
+	assert_int_equal(half_ask(&half, &req, NULL, 0, NULL).missing, PRIV_MISSING_GUARD);
+	close(tap);
+
+	/* who has it reads from it; it is one, until it is closed */
+	req = (struct priv_request){.verb = PRIV_DHCP_LISTEN};
+	struct priv_reply reply = half_ask(&half, &req, NULL, 0, &listener);
+	assert_int_equal(reply.err.code, 0);
+	assert_int_equal(reply.n_fds, 1);
+	reply = half_ask(&half, &req, NULL, 0, &second);
+	assert_int_equal(reply.err.code, ERR_BUSY);
+	assert_int_equal(reply.n_fds, 0);
+	close(listener);
+	assert_int_equal(half_ask(&half, &req, NULL, 0, &listener).err.code, 0);
+	close(listener);
+	half_assert_orderly(&half);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_network),
 		cmocka_unit_test(test_macs_of_bridges),
 		cmocka_unit_test(test_joined),
+		cmocka_unit_test(test_source_guard),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
