@@ -103,6 +103,8 @@ static int fill(struct networks *all, const struct network_update *update, struc
 	    (update->range && settings_parse_range(update->range, row, err) < 0) ||
 	    (update->peers && settings_parse_peers(update->peers, row, err) < 0) ||
 	    settings_set_openings(row, update->openings, err) < 0 ||
+	    (update->source_guard >= 0 &&
+	     settings_set_guard(all, update->source_guard, row, err) < 0) ||
 	    (update->mtu >= 0 && settings_check_mtu(row, update->mtu, err) < 0))
 		return -1;
 	if (update->mtu >= 0)

@@ -145,6 +145,7 @@ void networks_free(struct networks *all)
 	all->closing = true;
 	watch_free(TAKE_PTR(all->watch));
 	liveness_free(TAKE_PTR(all->liveness));
+	hearing_free(TAKE_PTR(all->hearing));
 	struct network *network, *next;
 	HASH_ITER (by_id, all->by_id, network, next) {
 		abandon(network);
@@ -152,6 +153,11 @@ void networks_free(struct networks *all)
 	}
 	firewall_free(all);
 	free(all);
+}
+
+void networks_set_features(struct networks *all, uint32_t features)
+{
+	all->features = features;
 }
 
 bool network_has_kernel_part(const struct network *network)
@@ -162,6 +168,11 @@ bool network_has_kernel_part(const struct network *network)
 bool network_has_dnsmasq(const struct network *network)
 {
 	return network_has_kernel_part(network) && network->row.kind != DB_NETWORK_BRIDGED;
+}
+
+bool network_is_guarded(const struct db_network *row)
+{
+	return row->kind == DB_NETWORK_BRIDGED && row->source_guard;
 }
 
 void network_bridge_name(const struct network *network, char ret[16])
@@ -229,6 +240,7 @@ struct priv_request network_request(const struct network *network, enum priv_ver
 		.mtu = (uint16_t)row->mtu,
 		.vlan = (uint16_t)row->vlan,
 		.joined = row->joined,
+		.hears_dhcp = network_is_guarded(row),
 		.vni = (uint32_t)row->vni,
 		.vxlan_port = (uint16_t)row->vxlan_port,
 	};
@@ -242,14 +254,19 @@ struct priv_request network_request(const struct network *network, enum priv_ver
 	return req;
 }
 
-void network_tell(struct network *network, const char *what)
+static void tell(struct network *network, const char *what, const char *reason)
 {
 	struct err err;
 	json_t *data = json_pack("{s:s, s:s, s:s?}", "name", network->row.name, "state", what,
-				 "reason", network->degraded[0] ? network->degraded : NULL);
+				 "reason", reason[0] ? reason : NULL);
 	if (db_event_append(network->all->db, "network", network->row.id, data, &err) < 0)
 		log_err("network %s: its event is lost: %s", network->row.name, err.msg);
 	json_decref(data);
+}
+
+void network_tell(struct network *network, const char *what)
+{
+	tell(network, what, network->degraded);
 }
 
 void network_set_degraded(struct network *network, const char *why)
@@ -365,6 +382,18 @@ int networks_hosts_changed(struct networks *all, const char *network_id, struct 
 	return 0;
 }
 
+/* It was to be had by default only. */
+static void warn_unguarded(struct network *network, const struct err *why)
+{
+	char reason[ERR_MSG_MAX];
+	snprintf(reason, sizeof(reason),
+		 "made without source_guard, so that desktops on it may claim addresses of others: "
+		 "%.150s",
+		 why->msg);
+	log_warn("network %s: %s", network->row.name, reason);
+	tell(network, "unguarded", reason);
+}
+
 void networks_create(struct networks *all, const struct network_create *create, network_cb cb,
 		     void *data)
 {
@@ -374,7 +403,11 @@ void networks_create(struct networks *all, const struct network_create *create, 
 		cb(data, NULL, &err);
 		return;
 	}
-	network_begin_create(network_add(all, &row), cb, data);
+	struct network *network = network_add(all, &row);
+	if (create->source_guard == NETWORK_GUARD_DEFAULT && row.kind == DB_NETWORK_BRIDGED &&
+	    hearing_check(all, &err) < 0)
+		warn_unguarded(network, &err);
+	network_begin_create(network, cb, data);
 }
 
 void networks_delete(struct networks *all, const char *ref,

@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <uv.h>
 
+#include "netcfg/dhcp.h"
 #include "vdi-hostd/db/firewall.h"
 #include "vdi-hostd/db/forward.h"
 #include "vdi-hostd/db/network.h"
@@ -26,6 +27,9 @@ int networks_new(uv_loop_t *loop, struct db *db, struct priv *priv, const char *
 		 struct networks **ret, struct err *err) warn_unused;
 void networks_free(struct networks *networks);
 
+/** networks_set_features() - PRIV_HAS_*, what this kernel can; before networks_reconcile() */
+void networks_set_features(struct networks *networks, uint32_t features);
+
 /**
  * networks_reconcile() - make bridges, firewall and dnsmasq as the rows say; finish what a crash
  * interrupted (creates are undone, deletes completed); dnsmasq that still runs is adopted
@@ -36,6 +40,9 @@ void networks_reconcile(struct networks *networks, void (*done)(void *data), voi
 
 typedef void (*network_cb)(void *data, const struct db_network *row, const struct err *err);
 
+/** enum network_guard - source guard; by default new networks have it where the kernel can */
+enum network_guard { NETWORK_GUARD_DEFAULT, NETWORK_GUARD_OFF, NETWORK_GUARD_ON };
+
 /**
  * struct network_create - what is NULL or 0 is not asked for
  * @cidr:    "10.1.2.0/24"; NULL: a free private /24
@@ -45,6 +52,8 @@ typedef void (*network_cb)(void *data, const struct db_network *row, const struc
  * @uplink:  kind bridged: the host's link that becomes a port of it, or has the VLAN @vlan; or a
  *           bridge of the host's, to which it is joined
  * @openings: ports of the host's that guests may use, besides DHCP and DNS
+ * @source_guard: kind bridged: desktops send only from addresses that the LAN's DHCP gave to them,
+ *           or that are fixed
  * @vni:     VXLAN to @peers (array of addresses), from the host's own address @underlay
  * @confirm_timeout_s: where a link becomes a port: all is taken back unless confirmed by then
  */
@@ -58,6 +67,7 @@ struct network_create {
 	const char *underlay;
 	const json_t *peers;
 	bool no_dns, isolate_ports;
+	enum network_guard source_guard;
 	const struct db_openings *openings;
 	int64_t confirm_timeout_s;
 };
@@ -70,7 +80,7 @@ void networks_create(struct networks *networks, const struct network_create *cre
 struct network_update {
 	const char *cidr, *range; /* the range may grow, or move about what is in use */
 	int64_t mtu;
-	int dns, isolate_ports;
+	int dns, isolate_ports, source_guard;
 	const json_t *peers;
 	const struct db_openings *openings;
 };
@@ -134,7 +144,7 @@ json_t *networks_reservation_to_json(struct networks *networks, const struct db_
 /**
  * struct network_tap - a NIC of a desktop, as the privileged half makes it
  * @desktop, @nic: the desktop's slot, and which of its NICs
- * @ip: host byte order; 0: given by others
+ * @ip: host byte order; 0: given by others, and not known
  * @down: the cable is out
  * @pid, @start_time: the desktop's QEMU, or zeros
  * @queues: of one that is made: 1 to QEMU_QUEUES_MAX
@@ -178,6 +188,13 @@ void networks_taps_source(struct networks *networks,
 				       void (*emit)(void *out, const struct network_tap *tap),
 				       void *out),
 			  void *data);
+
+/**
+ * networks_leases_sink() - who is told of each address that a DHCP server gave to a NIC of a
+ * network with source guard, as soon as it is heard; of a renewal as well
+ */
+void networks_leases_sink(struct networks *networks,
+			  void (*cb)(void *data, const struct netcfg_lease *lease), void *data);
 
 /** struct network_forward - @network_id and @mac say where to; @host_address: NULL: all of the
  * host's, of both families */

@@ -99,8 +99,12 @@ struct networks {
 	void (*each_tap)(void *data, const char *network_id,
 			 void (*emit)(void *out, const struct network_tap *tap), void *out);
 	void *each_tap_data;
+	void (*on_lease)(void *data, const struct netcfg_lease *lease);
+	void *on_lease_data;
+	uint32_t features; /* PRIV_HAS_* */
 	struct group *groups;
 	struct watch *watch;
+	struct hearing *hearing;
 	struct liveness *liveness;
 };
 
@@ -116,6 +120,9 @@ void network_set_degraded(struct network *network, const char *why);
 /** network_request() - what its verbs are asked with */
 struct priv_request network_request(const struct network *network, enum priv_verb verb);
 void network_tell(struct network *network, const char *what);
+/** network_is_guarded() - are its addresses others' to give, and what they gave all that NICs send
+ * from? */
+bool network_is_guarded(const struct db_network *row);
 
 typedef void (*network_call_cb)(struct network *network, const struct priv_reply *reply, int *fds,
 				const struct err *err);
@@ -146,6 +153,9 @@ int settings_fill(struct networks *all, const struct network_create *create, str
 		  struct err *err) warn_unused;
 int settings_parse_range(const char *text, struct db_network *row, struct err *err) warn_unused;
 int settings_parse_peers(const json_t *peers, struct db_network *row, struct err *err) warn_unused;
+/** settings_set_guard() - errors: as hearing_check(); by field for other kinds than bridged */
+int settings_set_guard(struct networks *all, bool wished, struct db_network *row,
+		       struct err *err) warn_unused;
 /** settings_set_openings() - NULL: they stay */
 int settings_set_openings(struct db_network *row, const struct db_openings *openings,
 			  struct err *err) warn_unused;
@@ -205,6 +215,14 @@ struct watch;
 /** watch_new() - fails quietly where the kernel cannot be listened to */
 struct watch *watch_new(struct networks *all);
 void watch_free(struct watch *watch);
+
+/* hearing.c: what DHCP servers of others give to our NICs */
+struct hearing;
+struct hearing *hearing_new(struct networks *all);
+void hearing_free(struct hearing *hearing);
+/** hearing_check() - may a network rely on it? Errors: ERR_UNSUPPORTED where the kernel cannot; why
+ * it is not heard */
+int hearing_check(const struct networks *all, struct err *err) warn_unused;
 
 /* reservation.c */
 int reservations_load(struct networks *all, struct err *err) warn_unused;

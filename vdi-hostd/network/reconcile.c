@@ -52,6 +52,8 @@ void networks_reconcile(struct networks *all, void (*done)(void *data), void *da
 	if (!priv_is_rootless(all->priv)) {
 		all->watch = watch_new(all);
 		all->liveness = liveness_new(all);
+		if (all->features & PRIV_HAS_NFT_LOG)
+			all->hearing = hearing_new(all);
 	}
 	struct network *network, *next;
 	HASH_ITER (by_id, all->by_id, network, next) {

@@ -247,6 +247,18 @@ static int check_uplink(struct networks *all, struct db_network *row, struct err
 		       link.master_name[0] ? link.master_name : "another");
 }
 
+int settings_set_guard(struct networks *all, bool wished, struct db_network *row, struct err *err)
+{
+	if (row->kind != DB_NETWORK_BRIDGED)
+		return err_set_field(err, "source_guard",
+				     "only a bridged network has a source_guard; where the daemon "
+				     "gives the addresses they are guarded in any case");
+	if (wished && !row->source_guard && hearing_check(all, err) < 0)
+		return -1;
+	row->source_guard = wished;
+	return 0;
+}
+
 static int fill_bridged(struct networks *all, const struct network_create *create,
 			struct db_network *row, struct err *err)
 {
@@ -263,6 +275,8 @@ static int fill_bridged(struct networks *all, const struct network_create *creat
 	if (create->vni)
 		return err_set_field(err, "vni", "a bridged network is no VXLAN");
 	row->vlan = create->vlan;
+	row->source_guard =
+		create->source_guard == NETWORK_GUARD_DEFAULT && hearing_check(all, NULL) == 0;
 	if (check_uplink(all, row, err) < 0)
 		return -1;
 	/* a VLAN of the uplink, and one more port of a bridge, take nothing away from the host */
@@ -355,6 +369,8 @@ int settings_fill(struct networks *all, const struct network_create *create, str
 	row->mtu = create->mtu;
 	if (db_network_free_slot(all->db, &row->slot, err) < 0 ||
 	    fill_by_kind(all, create, row, err) < 0 ||
+	    (create->source_guard != NETWORK_GUARD_DEFAULT &&
+	     settings_set_guard(all, create->source_guard == NETWORK_GUARD_ON, row, err) < 0) ||
 	    settings_set_openings(row, create->openings, err) < 0)
 		return -1;
 	return settings_check_mtu(row, row->mtu, err);

@@ -95,6 +95,9 @@ static void add_settings(json_t *json, const struct network *network)
 	json_object_set_new(json, "gateway6", text_or_null(row->address6));
 	json_object_set_new(json, "dns", json_boolean(network_has_dnsmasq(network) && row->dns));
 	json_object_set_new(json, "isolate_ports", json_boolean(row->isolate_ports));
+	json_object_set_new(json, "source_guard",
+			    row->kind == DB_NETWORK_BRIDGED ? json_boolean(row->source_guard)
+							    : json_null());
 	json_t *groups = json_array();
 	for (size_t i = 0; i < network->n_groups; i++)
 		json_array_append_new(groups, json_string(network->groups[i]->row.name));

@@ -33,14 +33,16 @@ int networks_tap_request(struct networks *all, const struct db_network *row,
 			 struct priv_request *ret, struct err *err)
 {
 	struct priv_request req = {.verb = verb};
+	const bool any = row->kind == DB_NETWORK_BRIDGED && !row->source_guard;
 	req.u.tap = (struct priv_tap){
 		.desktop = tap->desktop,
 		.nic = tap->nic,
 		.pid = (int32_t)tap->pid,
 		.start_time = tap->start_time,
 		.network = (uint32_t)row->slot,
-		.address = htonl(tap->ip),
-		.any_address = row->kind == DB_NETWORK_BRIDGED,
+		.address = any ? 0 : htonl(tap->ip),
+		.any_address = any,
+		.any_prefix6 = network_is_guarded(row),
 		.isolated = row->isolate_ports,
 		.mtu = (uint16_t)row->mtu,
 		.down = tap->down,

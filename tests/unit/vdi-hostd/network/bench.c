@@ -23,6 +23,13 @@ static void each_tap(void *data, const char *network_id,
 						.ip = bench->nics[i].ip});
 }
 
+static void on_lease(void *data, const struct netcfg_lease *lease)
+{
+	struct bench *bench = data;
+	bench->heard = *lease;
+	bench->leases++;
+}
+
 void bench_start_daemon(struct bench *bench)
 {
 	struct err err;
@@ -32,6 +39,8 @@ void bench_start_daemon(struct bench *bench)
 		fail_msg("%s", err.msg);
 	networks_hosts_source(bench->networks, each_host, bench);
 	networks_taps_source(bench->networks, each_tap, bench);
+	networks_leases_sink(bench->networks, on_lease, bench);
+	networks_set_features(bench->networks, bench->features);
 }
 
 void bench_stop_daemon(struct bench *bench)
@@ -50,6 +59,8 @@ int bench_setup(void **state)
 	uv_loop_init(&bench->loop);
 	bench->fake.loop = &bench->loop;
 	bench->fake.runtime_dir = bench->dir;
+	bench->fake.say = -1;
+	bench->features = PRIV_HAS_NFT_LOG;
 	bench->priv = fake_priv_new(&bench->fake);
 	bench_start_daemon(bench);
 	*state = bench;

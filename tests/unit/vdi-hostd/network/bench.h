@@ -29,6 +29,9 @@ struct bench {
 	/* of desktops, on whatever network is asked about; the first @n_taps of them run */
 	struct nic nics[8];
 	size_t n_nics, n_taps;
+	uint32_t features;         /* of the kernel */
+	struct netcfg_lease heard; /* the last one */
+	int leases;
 	/* the last answer */
 	int answers;
 	struct db_network row;

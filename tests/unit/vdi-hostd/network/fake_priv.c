@@ -143,6 +143,40 @@ static bool is_meant(const struct fake_priv *fake, enum priv_verb verb,
 	       (fake->family == 0 || req->u.forward.guest.family == fake->family);
 }
 
+/* ---- what is heard ---- */
+
+static void listen_to(struct fake_priv *fake, struct priv_reply *reply, int *fd)
+{
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		abort();
+	*fd = ends[0];
+	mem_closep(&fake->say);
+	fake->say = ends[1];
+	reply->n_fds = 1;
+}
+
+void fake_priv_say(struct fake_priv *fake, const struct netcfg_lease *lease)
+{
+	static const struct netcfg_lease lost;
+	if (write(fake->say, lease ? lease : &lost, sizeof(lost)) != sizeof(lost))
+		abort();
+}
+
+int netcfg_dhcp_read(int fd, void (*cb)(void *data, const struct netcfg_lease *lease), void *data,
+		     bool *ret_lost, struct err *err)
+{
+	struct netcfg_lease lease;
+	ssize_t n;
+	while ((n = read(fd, &lease, sizeof(lease))) == sizeof(lease)) {
+		if (lease.address.s_addr)
+			cb(data, &lease);
+		else
+			*ret_lost = true;
+	}
+	return n == 0 ? err_set(err, ERR_IO, "the socket is broken") : 0;
+}
+
 static void on_closed(uv_handle_t *handle)
 {
 	free(handle->data);
@@ -153,6 +187,8 @@ static void obey(struct fake_priv *fake, const struct priv_request *req, struct 
 {
 	if (req->verb == PRIV_DNSMASQ_SPAWN)
 		spawn(fake, req, reply, fd);
+	else if (req->verb == PRIV_DHCP_LISTEN)
+		listen_to(fake, reply, fd);
 	else if (req->verb == PRIV_DNSMASQ_SIGNAL)
 		send_signal(fake, &req->u.process);
 	else if (req->verb == PRIV_FORWARD_ENSURE || req->verb == PRIV_FORWARD_DELETE ||
@@ -221,6 +257,7 @@ void fake_priv_done(struct fake_priv *fake)
 		first->cb(first->data, &reply, NULL, &err);
 		free(first);
 	}
+	mem_closep(&fake->say);
 	/* not collected before, so that no pid can be another's by now */
 	for (; fake->collected < fake->spawns; fake->collected++) {
 		kill(fake->pids[fake->collected], SIGKILL);

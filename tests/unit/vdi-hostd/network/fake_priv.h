@@ -1,12 +1,13 @@
 /*
  * A privileged half that only remembers what it was asked, fails where it is told to, and starts
  * a shell that waits in dnsmasq's place. Of port forwards it keeps what a kernel would. Implements
- * vdi-hostd/priv/priv.h.
+ * vdi-hostd/priv/priv.h, and of netcfg/dhcp.h the reading.
  */
 #pragma once
 
 #include <stdbool.h>
 
+#include "netcfg/dhcp.h"
 #include "vdi-hostd/priv/priv.h"
 
 #define FAKE_ASKED_MAX    256
@@ -31,6 +32,7 @@ struct fake_priv {
 	struct priv_tap tap;         /* of the last one to attach one */
 	struct netcfg_forward forwards[FAKE_FORWARDS_MAX];
 	size_t n_forwards;
+	int say; /* the other end of what is listened to, while anything is; or -1 */
 };
 
 struct priv *fake_priv_new(struct fake_priv *fake);
@@ -38,6 +40,8 @@ struct priv *fake_priv_new(struct fake_priv *fake);
 size_t fake_priv_count(const struct fake_priv *fake, enum priv_verb verb);
 /** fake_priv_forward() - where a port of the host's leads to by TCP, "" for nowhere */
 const char *fake_priv_forward(const struct fake_priv *fake, int family, unsigned int port);
+/** fake_priv_say() - have the daemon hear this; NULL: that it lost something */
+void fake_priv_say(struct fake_priv *fake, const struct netcfg_lease *lease);
 /** fake_priv_spawn() - as DNSMASQ_SPAWN does; returns the pid */
 pid_t fake_priv_spawn(struct fake_priv *fake, uint32_t slot);
 /** fake_priv_done() - kill and collect what was spawned, cancel what is not answered */

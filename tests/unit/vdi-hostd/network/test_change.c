@@ -5,7 +5,7 @@
 
 #define STAYS                                                                                      \
 	{                                                                                          \
-		.mtu = -1, .dns = -1, .isolate_ports = -1                                          \
+		.mtu = -1, .dns = -1, .isolate_ports = -1, .source_guard = -1                      \
 	}
 
 static const struct network_create lan = {
