@@ -308,6 +308,7 @@ static void on_probed(void *data, const struct priv_reply *reply, int *fds, cons
 		log_warn("what the kernel offers is not known: %s", err->msg);
 	else
 		daemon->info.features = reply->features;
+	networks_set_features(daemon->host.networks, daemon->info.features);
 	networks_reconcile(daemon->host.networks, on_networks_reconciled, daemon);
 }
 
@@ -376,6 +377,7 @@ static int assemble(struct daemon *daemon, const struct priv_config *priv_config
 	images_space_watch(host->images, &limits);
 	networks_hosts_source(host->networks, desktops_each_address, host->desktops);
 	networks_taps_source(host->networks, desktops_each_tap, host->desktops);
+	networks_leases_sink(host->networks, desktops_learn, host->desktops);
 	return 0;
 }
 

@@ -32,7 +32,8 @@ const struct json_field api_desktop_fields[] = {
 	 .doc = "what it tries to start from first"},
 	{"mac", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "its first NIC's address"},
 	{"ip", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
-	 .doc = "the address kept for it on its network; null on networks of kind user"},
+	 .doc = "the address kept for it on its network; on a bridged one the fixed one, or what the "
+		"LAN's DHCP gave to it; null while that is not known, and on networks of kind user"},
 	{"nics", JSON_FIELD_ARRAY, .fields = desktop_nic_fields, .doc = "all of them, by number"},
 	{"work", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
 	 .doc = "what is being done to its disks, beside its life: a merge, a backup"},
@@ -69,7 +70,7 @@ void api_answer_desktop(void *data, struct desktop *desktop, const struct err *e
 /* desktop.create */
 
 struct create_params {
-	const char *name, *image, *network, *owner, *profile;
+	const char *name, *image, *network, *ip, *owner, *profile;
 	int64_t memory_mib, vcpus, disk_gib, data_disk_gib;
 	const char *iso;
 	bool start, autostart, disposable;
@@ -84,6 +85,8 @@ static const struct json_field create_fields[] = {
 		"id"},
 	{"network", JSON_FIELD_REF, 0, offsetof(struct create_params, network),
 	 .doc = "where its NIC is; without one it has no NIC"},
+	{"ip", JSON_FIELD_STRING, 0, offsetof(struct create_params, ip), .max = 15,
+	 .doc = "the NIC's fixed address, on a bridged network"},
 	{"memory_mib", JSON_FIELD_INT, 0, offsetof(struct create_params, memory_mib), 64, 4LL << 20,
 	 2048, .doc = "memory of the guest"},
 	{"vcpus", JSON_FIELD_INT, 0, offsetof(struct create_params, vcpus), 1, 255, 2,
@@ -131,6 +134,7 @@ static struct api_token desktop_create(struct api_call *call, const void *data)
 		.name = params->name,
 		.image = params->image,
 		.network = params->network,
+		.ip = params->ip,
 		.owner = params->owner,
 		.profile = params->profile,
 		.memory_mib = params->memory_mib,

@@ -44,6 +44,9 @@ static const struct json_field opening_fields[] = {
 		 .doc = "the host's IPv6 address on it"},                                           \
 		{"dns", JSON_FIELD_BOOL, .doc = "the host answers names on it"},                    \
 		{"isolate_ports", JSON_FIELD_BOOL, .doc = "its desktops do not reach each other"},  \
+		{"source_guard", JSON_FIELD_BOOL, JSON_FIELD_NULLABLE,                              \
+		 .doc = "kind bridged: its desktops send only from addresses that the LAN's DHCP "  \
+			"gave to them, or that are fixed; null: guarded in any case"},              \
 		{"firewall", JSON_FIELD_STRINGS,                                                    \
 		 .doc = "the firewall groups that its desktops have"},                              \
 		{"openings", JSON_FIELD_ARRAY, .fields = opening_fields,                            \
@@ -92,10 +95,14 @@ struct create_params {
 	int kind;
 	int64_t vlan, mtu, vni, vxlan_port, confirm_timeout_s;
 	json_t *peers, *openings;
-	bool dns, isolate_ports;
+	bool dns, isolate_ports, source_guard;
 };
 
 #define AT(member) offsetof(struct create_params, member)
+
+#define GUARD_DOC                                                                                   \
+	"kind bridged: its desktops send only from addresses that the LAN's DHCP gave to them, or " \
+	"that are fixed"
 
 static const struct json_field create_fields[] = {
 	{"name", JSON_FIELD_NAME, JSON_FIELD_REQUIRED, AT(name), .doc = "unique among networks"},
@@ -132,6 +139,8 @@ static const struct json_field create_fields[] = {
 	{"dns", JSON_FIELD_BOOL, 0, AT(dns), .def = 1, .doc = "answer names on it"},
 	{"isolate_ports", JSON_FIELD_BOOL, 0, AT(isolate_ports),
 	 .doc = "its desktops do not reach each other"},
+	{"source_guard", JSON_FIELD_BOOL, 0, AT(source_guard), .def = 1,
+	 .doc = GUARD_DOC "; by default where the kernel can"},
 	{"openings", JSON_FIELD_ARRAY, 0, AT(openings), .max = DB_OPENINGS_MAX,
 	 .fields = opening_fields,
 	 .doc = "what its desktops may reach on the host, besides DHCP and DNS, each as "
@@ -166,9 +175,15 @@ static int check_mtu(int64_t mtu, struct err *err)
 	return err_set_field(err, "mtu", "an MTU is %d to %d", PRIV_MTU_MIN, PRIV_MTU_MAX);
 }
 
+static int bool_if_there(struct api_call *call, const char *name, bool value)
+{
+	return json_object_get(api_call_params(call), name) ? value : -1;
+}
+
 static struct api_token network_create(struct api_call *call, const void *data)
 {
 	const struct create_params *params = data;
+	const int guard = bool_if_there(call, "source_guard", params->source_guard);
 	struct db_openings openings;
 	struct err err;
 	const struct network_create create = {
@@ -187,6 +202,9 @@ static struct api_token network_create(struct api_call *call, const void *data)
 		.peers = params->peers,
 		.no_dns = !params->dns,
 		.isolate_ports = params->isolate_ports,
+		.source_guard = guard < 0 ? NETWORK_GUARD_DEFAULT
+				: guard   ? NETWORK_GUARD_ON
+					  : NETWORK_GUARD_OFF,
 		.openings = &openings,
 		.confirm_timeout_s = params->confirm_timeout_s,
 	};
@@ -202,7 +220,7 @@ struct update_params {
 	const char *network, *cidr, *range;
 	int64_t mtu;
 	json_t *peers, *openings;
-	bool dns, isolate_ports;
+	bool dns, isolate_ports, source_guard;
 };
 
 #define AT(member) offsetof(struct update_params, member)
@@ -220,6 +238,8 @@ static const struct json_field update_fields[] = {
 	{"dns", JSON_FIELD_BOOL, 0, AT(dns), .doc = "answer names on it"},
 	{"isolate_ports", JSON_FIELD_BOOL, 0, AT(isolate_ports),
 	 .doc = "its desktops do not reach each other"},
+	{"source_guard", JSON_FIELD_BOOL, 0, AT(source_guard),
+	 .doc = GUARD_DOC "; turned on, a desktop that runs has to ask for its address again"},
 	{"openings", JSON_FIELD_ARRAY, 0, AT(openings), .max = DB_OPENINGS_MAX,
 	 .fields = opening_fields,
 	 .doc = "what its desktops may reach on the host, each as {\"protocol\": \"tcp\", \"ports\": "
@@ -229,11 +249,6 @@ static const struct json_field update_fields[] = {
 };
 
 #undef AT
-
-static int bool_if_there(struct api_call *call, const char *name, bool value)
-{
-	return json_object_get(api_call_params(call), name) ? value : -1;
-}
 
 static struct api_token network_update(struct api_call *call, const void *data)
 {
@@ -247,6 +262,7 @@ static struct api_token network_update(struct api_call *call, const void *data)
 		.peers = params->peers,
 		.dns = bool_if_there(call, "dns", params->dns),
 		.isolate_ports = bool_if_there(call, "isolate_ports", params->isolate_ports),
+		.source_guard = bool_if_there(call, "source_guard", params->source_guard),
 		.openings = params->openings ? &openings : NULL,
 	};
 	if (check_mtu(params->mtu, &err) < 0 ||
@@ -346,7 +362,8 @@ static struct api_token network_delete(struct api_call *call, const void *data)
 
 static const struct json_field leases_result[] = {
 	{"leases", JSON_FIELD_ARRAY,
-	 .doc = "what was handed out: mac, ip, hostname, expires_at of each"},
+	 .doc = "what was handed out: mac, ip, hostname, expires_at of each; of kind bridged what "
+		"others were heard to give to its desktops"},
 	{0},
 };
 
@@ -358,7 +375,10 @@ static struct api_token network_leases(struct api_call *call, const void *data)
 	const struct db_network *row = networks_find(networks, params->network, &err);
 	if (!row)
 		return api_fail(call, &err);
-	return api_reply(call, json_pack("{s:o}", "leases", networks_leases(networks, row, &err)));
+	json_t *leases = row->kind == DB_NETWORK_BRIDGED
+				 ? desktops_leases(api_call_host(call)->desktops, row->id)
+				 : networks_leases(networks, row, &err);
+	return api_reply(call, json_pack("{s:o}", "leases", leases));
 }
 
 const struct api_method api_network_methods[] = {
@@ -382,6 +402,6 @@ const struct api_method api_network_methods[] = {
 	 sizeof(struct ref_params), NULL, network_delete,
 	 "Delete a network that no desktop is on."},
 	{"network.leases", API_ROLE_OPERATOR, API_NAMED, ref_fields, sizeof(struct ref_params),
-	 leases_result, network_leases, "Show the addresses that a network has handed out."},
+	 leases_result, network_leases, "Show the addresses that were handed out on a network."},
 	{0},
 };

@@ -17,7 +17,8 @@ const struct json_field desktop_nic_fields[] = {
 	{"network", JSON_FIELD_STRING, JSON_FIELD_NULLABLE, .doc = "what it is connected to"},
 	{"mac", JSON_FIELD_STRING, .doc = "its address, for its whole life"},
 	{"ip", JSON_FIELD_STRING, JSON_FIELD_NULLABLE,
-	 .doc = "the address kept for it; null where others give addresses out"},
+	 .doc = "the address kept for it; on a bridged network the fixed one, or what the LAN's DHCP "
+		"gave to it; null while that is not known"},
 	{"link", JSON_FIELD_ENUM, .values = link_states, .doc = "is the cable plugged in?"},
 	{"to_guest_kbit", JSON_FIELD_INT, .doc = "the most a second, in 1000 bits; 0: no limit"},
 	{"to_guest_burst_kib", JSON_FIELD_INT, .doc = "what may pass at once; 0: what suits it"},
@@ -34,7 +35,7 @@ const struct json_field desktop_nic_fields[] = {
 };
 
 struct nic_params {
-	const char *desktop, *network, *mac;
+	const char *desktop, *network, *mac, *ip;
 	int64_t nic, to_guest_kbit, to_guest_burst_kib, from_guest_kbit, from_guest_burst_kib;
 	int64_t queues;
 	int link;
@@ -91,6 +92,8 @@ struct nic_params {
 			       "of them all lets through passes"                                   \
 	}
 
+#define IP_DOC "its fixed address, on a bridged network: with source_guard it sends from no other"
+
 static const struct json_field list_fields[] = {DESKTOP_FIELD, {0}};
 
 static const struct json_field add_fields[] = {
@@ -98,6 +101,7 @@ static const struct json_field add_fields[] = {
 	{"network", JSON_FIELD_REF, JSON_FIELD_REQUIRED, AT(network), .doc = "name or id"},
 	{"mac", JSON_FIELD_STRING, 0, AT(mac), .min = 17, .max = 17,
 	 .doc = "as 52:54:00:12:34:56; without it a random one"},
+	{"ip", JSON_FIELD_STRING, 0, AT(ip), .max = 15, .doc = IP_DOC},
 	{"link", JSON_FIELD_ENUM, 0, AT(link), .values = link_wishes, .doc = "up unless down"},
 	LIMIT_FIELDS,
 	{"queues", JSON_FIELD_INT, 0, AT(queues), 1, QEMU_QUEUES_MAX, 1, .doc = QUEUES_DOC},
@@ -109,6 +113,7 @@ static const struct json_field update_fields[] = {
 	DESKTOP_FIELD,
 	NIC_FIELD,
 	{"network", JSON_FIELD_REF, 0, AT(network), .doc = "move it to this one; it gets a new IP"},
+	{"ip", JSON_FIELD_STRING, 0, AT(ip), .max = 15, .doc = IP_DOC "; \"\": none"},
 	{"link", JSON_FIELD_ENUM, 0, AT(link), .values = link_wishes,
 	 .doc = "down pulls the cable, up plugs it in"},
 	LIMIT_FIELDS,
@@ -125,6 +130,7 @@ static struct desktop_nic_wish wish_of(const struct nic_params *params)
 	return (struct desktop_nic_wish){
 		.network = params->network,
 		.mac = params->mac,
+		.ip = params->ip,
 		.link_up = params->link - 1,
 		.to_guest_kbit = params->to_guest_kbit,
 		.to_guest_burst_kib = params->to_guest_burst_kib,
@@ -214,7 +220,8 @@ const struct api_method api_nic_methods[] = {
 	 nics_result, nic_add, "Give a desktop one more NIC, also while it runs."},
 	{"desktop.nic.update", API_ROLE_ADMIN, CHANGES, update_fields, sizeof(struct nic_params),
 	 nics_result, nic_update,
-	 "Move a NIC to another network, pull its cable, limit it or give it firewall groups, "
+	 "Move a NIC to another network, fix its address, pull its cable, limit it or give it "
+	 "firewall groups, "
 	 "also while it runs."},
 	{"desktop.nic.remove", API_ROLE_ADMIN, CHANGES, remove_fields, sizeof(struct nic_params),
 	 nics_result, nic_remove, "Take a NIC out, also while the desktop runs."},

@@ -211,6 +211,16 @@ static int fill_row(struct desktops *all, const struct desktop_create *create,
 	return 0;
 }
 
+static int fill_nic(struct desktops *all, const struct desktop_create *create, struct db_nic *nic,
+		    struct err *err)
+{
+	if (!create->network && create->ip)
+		return err_set_field(err, "ip", "a desktop without a network has no address");
+	if (create->network && desktop_nic_fill(all, create->network, create->name, nic, err) < 0)
+		return -1;
+	return create->ip ? desktop_nic_fix(all, create->ip, nic, err) : 0;
+}
+
 void desktops_create(struct desktops *all, const struct desktop_create *create, desktop_cb cb,
 		     void *data)
 {
@@ -222,9 +232,7 @@ void desktops_create(struct desktops *all, const struct desktop_create *create, 
 		return;
 	}
 	struct db_nic nic = {.link_up = true, .queues = 1};
-	if (fill_row(all, create, &row, &err) < 0 ||
-	    (create->network &&
-	     desktop_nic_fill(all, create->network, create->name, &nic, &err) < 0)) {
+	if (fill_row(all, create, &row, &err) < 0 || fill_nic(all, create, &nic, &err) < 0) {
 		cb(data, NULL, &err);
 		return;
 	}

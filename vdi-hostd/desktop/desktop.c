@@ -91,6 +91,7 @@ void desktops_free(struct desktops *all)
 		return;
 	all->closing = true;
 	desktop_timer_stop(&all->room);
+	desktop_timer_stop(&all->lease);
 	struct desktop *desktop, *next;
 	struct err err;
 	err_set(&err, ERR_CANCELLED,
@@ -206,6 +207,17 @@ void desktop_warn(struct desktop *desktop, const char *fmt, ...)
 	vsnprintf(what, sizeof(what), fmt, args);
 	va_end(args);
 	log_warn("desktop %s: %s", desktop->row.name, what);
+	tell(desktop, desktop_state_names[desktop->state], what);
+}
+
+void desktop_note(struct desktop *desktop, const char *fmt, ...)
+{
+	char what[ERR_MSG_MAX];
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(what, sizeof(what), fmt, args);
+	va_end(args);
+	log_info("desktop %s: %s", desktop->row.name, what);
 	tell(desktop, desktop_state_names[desktop->state], what);
 }
 

@@ -98,6 +98,12 @@ void desktops_each_address(void *all, const char *network_id,
 void desktops_each_tap(void *all, const char *network_id,
 		       void (*emit)(void *out, const struct network_tap *tap), void *out);
 
+/** desktops_learn() - networks_leases_sink() of what DHCP servers gave; @all: the manager */
+void desktops_learn(void *all, const struct netcfg_lease *lease);
+/** desktops_leases() - what NICs on a network of others' addresses were given: array of {mac, ip,
+ * hostname, expires_at}; new reference */
+json_t *desktops_leases(struct desktops *all, const char *network_id);
+
 const struct db_desktop *desktop_row(const struct desktop *desktop);
 /** desktop_nic_row() - its NIC of that number, or NULL */
 const struct db_nic *desktop_nic_row(const struct desktop *desktop, int64_t number);
@@ -116,6 +122,7 @@ typedef void (*desktop_cb)(void *data, struct desktop *desktop, const struct err
 
 struct desktop_create {
 	const char *name, *image, *network, *owner, *profile;
+	const char *ip;                        /* as of struct desktop_nic_wish */
 	int64_t memory_mib, vcpus, disk_bytes; /* 0: the default */
 	int64_t data_disk_bytes;               /* 0: no data disk */
 	bool disposable;                       /* its system disk begins anew at each start */
@@ -166,13 +173,14 @@ void desktop_make_ready(struct desktop *desktop, desktop_cb cb, void *data);
 /**
  * struct desktop_nic_wish - a NIC as it shall be; what is NULL or negative stays, or is the default
  * @mac: of a new one only; NULL: a random one
+ * @ip: a fixed address, on a network where others give addresses out; "": none
  * @link_up: bool
  * @queues: 1 to QEMU_QUEUES_MAX; counts from the next start, and never more than the desktop has
  *          processors
  * @firewall: names or ids of its groups, besides its network's
  */
 struct desktop_nic_wish {
-	const char *network, *mac;
+	const char *network, *mac, *ip;
 	int link_up;
 	int64_t to_guest_kbit, to_guest_burst_kib, from_guest_kbit, from_guest_burst_kib;
 	int64_t queues;
@@ -181,7 +189,8 @@ struct desktop_nic_wish {
 
 /**
  * desktop_nic_add() - one more; in a guest that runs it is plugged in, else it is there at the
- * start Errors: ERR_LIMIT when it has QEMU_NICS_MAX; ERR_EXISTS for a MAC that another has.
+ * start Errors: ERR_LIMIT when it has QEMU_NICS_MAX; ERR_EXISTS for a MAC that another has,
+ * ERR_CONFLICT for a fixed address.
  */
 void desktop_nic_add(struct desktop *desktop, const struct desktop_nic_wish *wish, desktop_cb cb,
 		     void *data);

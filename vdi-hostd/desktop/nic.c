@@ -43,9 +43,14 @@ struct nic *desktop_nic_next(struct desktop *desktop, const struct nic *nic)
 
 void desktop_nic_set(struct desktop *desktop, const struct db_nic *row)
 {
-	desktop->nics[row->number].row = *row;
+	struct nic *nic = &desktop->nics[row->number];
+	if (strcmp(nic->row.network_id, row->network_id) != 0)
+		nic->lease = (struct nic_lease){0};
+	nic->row = *row;
 	desktop->nics_changed++;
 	desktop_forget_json(desktop);
+	if (row->learned_ip)
+		desktop_leases_watch(desktop->all);
 }
 
 void desktop_nic_unset(struct desktop *desktop, int64_t number)
@@ -62,7 +67,8 @@ int desktop_nic_fill(struct desktops *all, const char *network_ref, const char *
 	if (!network)
 		return -1;
 	snprintf(row->network_id, sizeof(row->network_id), "%s", network->id);
-	row->ip = 0;
+	row->ip = row->learned_ip = 0;
+	row->learned_until = row->lease_s = 0;
 	if (network->kind == DB_NETWORK_USER || network->kind == DB_NETWORK_BRIDGED)
 		return 0;
 	return networks_pick_address(all->env.networks, network, name, &row->ip, err);
@@ -96,13 +102,39 @@ struct network_tap desktop_nic_tap(const struct desktop *desktop, const struct n
 		.pid = desktop->row.pid,
 		.start_time = desktop->row.start_time,
 		.mac = nic->row.mac,
-		.ip = nic->row.ip,
+		.ip = desktop_nic_address(&nic->row),
 		.down = !nic->row.link_up,
 		.queues = (unsigned int)(queues < vcpus ? queues : vcpus),
 		.to_guest = nic->row.to_guest,
 		.from_guest = nic->row.from_guest,
 		.groups = nic->row.groups,
 	};
+}
+
+uint32_t desktop_nic_address(const struct db_nic *row)
+{
+	return row->ip ? row->ip : row->learned_ip;
+}
+
+/* Several networks may be on one bridge or VLAN of the host's. */
+static bool is_same_lan(const struct db_network *a, const struct db_network *b)
+{
+	return a == b || (a->uplink[0] && strcmp(a->uplink, b->uplink) == 0 && a->vlan == b->vlan);
+}
+
+struct nic *desktop_nic_find_address(struct desktops *all, const struct db_network *network,
+				     uint32_t ip, const char *but, struct desktop **ret_whose)
+{
+	for (struct desktop *d = all->by_id; d; d = d->by_id.next)
+		for (struct nic *nic = NULL; (nic = desktop_nic_next(d, nic));) {
+			const struct db_network *its = desktop_nic_network(d, nic);
+			if ((nic->row.ip != ip && nic->row.learned_ip != ip) || !its ||
+			    !is_same_lan(its, network) || strcmp(nic->row.mac, but) == 0)
+				continue;
+			*ret_whose = d;
+			return nic;
+		}
+	return NULL;
 }
 
 int desktop_nics_hosts_changed(struct desktop *desktop, struct err *err)
@@ -128,6 +160,10 @@ void desktops_each_address(void *data, const char *network_id,
 			   void (*emit)(void *out, const struct network_host *host), void *out)
 {
 	struct desktops *all = data;
+	const struct db_network *network = networks_find(all->env.networks, network_id, NULL);
+	/* fixed ones where others give addresses out are none of ours to serve */
+	if (!network || network->kind == DB_NETWORK_BRIDGED)
+		return;
 	for (struct desktop *d = all->by_id; d; d = d->by_id.next)
 		for (struct nic *nic = NULL; (nic = desktop_nic_next(d, nic));)
 			if (nic->row.ip && strcmp(nic->row.network_id, network_id) == 0)
@@ -179,8 +215,8 @@ static json_t *nic_json(const struct desktop *desktop, const struct nic *nic)
 	return json_pack(
 		"{s:I, s:s?, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "nic",
 		(json_int_t)row->number, "network", network ? network->name : NULL, "mac", row->mac,
-		"ip", address_json(row->ip), "link", row->link_up ? "up" : "down", "to_guest_kbit",
-		(json_int_t)row->to_guest.kbit_per_s, "to_guest_burst_kib",
+		"ip", address_json(desktop_nic_address(row)), "link", row->link_up ? "up" : "down",
+		"to_guest_kbit", (json_int_t)row->to_guest.kbit_per_s, "to_guest_burst_kib",
 		(json_int_t)row->to_guest.burst_kib, "from_guest_kbit",
 		(json_int_t)row->from_guest.kbit_per_s, "from_guest_burst_kib",
 		(json_int_t)row->from_guest.burst_kib, "queues", (json_int_t)row->queues,

@@ -236,6 +236,20 @@ void desktop_nic_drop(struct desktop *desktop)
 		change_free(TAKE_PTR(desktop->nic_change));
 }
 
+void desktop_nic_learned(struct desktop *desktop, const struct db_nic *row)
+{
+	struct nic_change *change = desktop->nic_change;
+	struct db_nic *copies[] = {change ? &change->row : NULL, change ? &change->old : NULL};
+	for (size_t i = 0; change && i < ARRAY_LEN(copies); i++) {
+		if (strcmp(copies[i]->mac, row->mac) != 0 ||
+		    strcmp(copies[i]->network_id, row->network_id) != 0)
+			continue;
+		copies[i]->learned_ip = row->learned_ip;
+		copies[i]->learned_until = row->learned_until;
+		copies[i]->lease_s = row->lease_s;
+	}
+}
+
 void desktop_nic_gone(struct desktop *desktop, const struct err *err)
 {
 	struct nic_change *change = desktop->nic_change;

@@ -1,4 +1,5 @@
 /* From what is wished of a NIC to its row. */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -61,6 +62,44 @@ static int set_groups(struct desktop *desktop, const struct desktop_nic_wish *wi
 	return networks_fit_groups(networks, network, &row->groups, err);
 }
 
+static int parse_ip(const char *text, uint32_t *ret, struct err *err)
+{
+	struct in_addr in;
+	if (inet_pton(AF_INET, text, &in) != 1)
+		return err_set_field(err, "ip", "'%.40s' is no IPv4 address", text);
+	const uint32_t ip = ntohl(in.s_addr);
+	if (ip >> 24 == 0 || ip >> 24 == 127 || ip >> 24 >= 224)
+		return err_set_field(err, "ip", "%s is no address of a host", text);
+	*ret = ip;
+	return 0;
+}
+
+int desktop_nic_fix(struct desktops *all, const char *ip, struct db_nic *row, struct err *err)
+{
+	const struct db_network *network = networks_find(all->env.networks, row->network_id, err);
+	struct desktop *whose;
+	uint32_t address = 0;
+	if (!network)
+		return -1;
+	if (network->kind != DB_NETWORK_BRIDGED)
+		return err_set_field(err, "ip",
+				     "only a NIC on a bridged network has a fixed address; those "
+				     "on network '%s' are given by the daemon%s",
+				     network->name,
+				     network->kind == DB_NETWORK_USER
+					     ? ""
+					     : ", and can be kept: `vdictl network reserve`");
+	if (ip[0] && parse_ip(ip, &address, err) < 0)
+		return -1;
+	if (address && desktop_nic_find_address(all, network, address, row->mac, &whose))
+		return err_set(err, ERR_CONFLICT,
+			       "%s is the address of desktop '%s'; choose another, or take it away "
+			       "there",
+			       ip, whose->row.name);
+	row->ip = address;
+	return 0;
+}
+
 int desktop_nic_new(struct desktop *desktop, const struct desktop_nic_wish *wish,
 		    struct db_nic *row, struct err *err)
 {
@@ -74,6 +113,7 @@ int desktop_nic_new(struct desktop *desktop, const struct desktop_nic_wish *wish
 	row->queues = wish->queues > 0 ? wish->queues : 1;
 	if (desktop_nic_fill(desktop->all, wish->network, desktop->row.name, row, err) < 0 ||
 	    set_mac(desktop->all, wish->mac, row->mac, err) < 0 ||
+	    (wish->ip && desktop_nic_fix(desktop->all, wish->ip, row, err) < 0) ||
 	    set_groups(desktop, wish, row, err) < 0)
 		return -1;
 	return set_limits(row, wish, err);
@@ -104,7 +144,9 @@ int desktop_nic_changed(struct desktop *desktop, const struct desktop_nic_wish *
 		row->link_up = wish->link_up;
 	if (wish->queues > 0)
 		row->queues = wish->queues;
-	if (set_limits(row, wish, err) < 0 || (wish->network && move(desktop, wish, row, err) < 0))
+	if (set_limits(row, wish, err) < 0 ||
+	    (wish->network && move(desktop, wish, row, err) < 0) ||
+	    (wish->ip && desktop_nic_fix(desktop->all, wish->ip, row, err) < 0))
 		return -1;
 	return wish->network || wish->firewall ? set_groups(desktop, wish, row, err) : 0;
 }

@@ -39,10 +39,22 @@ struct tap {
 	int fd[2 * QEMU_QUEUES_MAX];
 };
 
+/*
+ * struct nic_lease - of the address that a NIC learned, beside its row
+ * @ends:    of the loop's clock; 0: it never does, or is not counted yet
+ * @settled: when the last one was taken over; @waits: @heard is to be, after a pause
+ */
+struct nic_lease {
+	uint64_t ends, settled;
+	bool waits;
+	struct netcfg_lease heard;
+};
+
 /* struct nic - no MAC: there is none */
 struct nic {
 	struct db_nic row;
 	struct tap tap;
+	struct nic_lease lease;
 };
 
 struct desktop {
@@ -99,7 +111,8 @@ struct desktop {
 struct desktops {
 	struct desktops_env env;
 	struct desktop *by_id, *by_name;
-	uv_timer_t *room; /* while a desktop waits for room in the store */
+	uv_timer_t *room;  /* while a desktop waits for room in the store */
+	uv_timer_t *lease; /* until the next one that ends, or is to be taken over */
 	char boot_id[STR_UUID_LEN + 1];
 	struct desktop_keeper keeper;
 	bool closing;
@@ -115,6 +128,8 @@ void desktop_set_state(struct desktop *desktop, enum desktop_state state, const 
 void desktop_tell(struct desktop *desktop, const char *was);
 /** desktop_warn() - of what does not change its state: log it, and send the event */
 void desktop_warn(struct desktop *desktop, const char *fmt, ...) printf_like(2, 3);
+/** desktop_note() - the same of what is no reason to worry */
+void desktop_note(struct desktop *desktop, const char *fmt, ...) printf_like(2, 3);
 
 /** desktop_claim() - as desktop_begin(), also while its QEMU is being parked or unparked */
 int desktop_claim(struct desktop *desktop, desktop_cb cb, void *data, struct err *err) warn_unused;
@@ -143,6 +158,15 @@ const struct db_network *desktop_nic_network(const struct desktop *desktop, cons
 bool desktop_nic_has_tap(const struct desktop *desktop, const struct nic *nic);
 /** desktop_nic_tap() - as its network wants to know it; borrows from @nic */
 struct network_tap desktop_nic_tap(const struct desktop *desktop, const struct nic *nic);
+/** desktop_nic_address() - the fixed one, else what it learned; host byte order; 0: not known */
+uint32_t desktop_nic_address(const struct db_nic *row);
+/**
+ * desktop_nic_find_address() - a NIC that has an address, or learned it, on the LAN that @network
+ * is on; NULL: nobody
+ * @but: a MAC: not that NIC
+ */
+struct nic *desktop_nic_find_address(struct desktops *all, const struct db_network *network,
+				     uint32_t ip, const char *but, struct desktop **ret_whose);
 /** desktop_nics_hosts_changed() - have each of its networks list its addresses anew */
 int desktop_nics_hosts_changed(struct desktop *desktop, struct err *err) warn_unused;
 json_t *desktop_nics_to_json(struct desktop *desktop);
@@ -163,6 +187,8 @@ void desktop_taps_close(struct desktop *desktop);
 /** desktop_taps_forget() - taps went with QEMU; what guarded them and held them back goes, too */
 void desktop_taps_forget(struct desktop *desktop);
 void desktop_tap_forget(struct desktop *desktop, const struct nic *nic);
+/** desktop_tap_attach() - have one be as its row says */
+void desktop_tap_attach(struct desktop *desktop, const struct nic *nic, priv_reply_cb cb);
 /** desktop_taps_attach() - have those of a running desktop be as their rows say; no answer */
 void desktop_taps_attach(struct desktop *desktop);
 
@@ -174,6 +200,15 @@ int desktop_nic_new(struct desktop *desktop, const struct desktop_nic_wish *wish
 int desktop_nic_changed(struct desktop *desktop, const struct desktop_nic_wish *wish,
 			struct db_nic *row, struct err *err) warn_unused;
 
+/** desktop_nic_fix() - @ip as of struct desktop_nic_wish, on the network of @row; errors: by field,
+ * ERR_CONFLICT naming who has it */
+int desktop_nic_fix(struct desktops *all, const char *ip, struct db_nic *row,
+		    struct err *err) warn_unused;
+
+/* lease.c: what DHCP servers of others give to NICs */
+/** desktop_leases_watch() - a NIC has learned an address: see to it that it ends */
+void desktop_leases_watch(struct desktops *all);
+
 /* nic_plug.c */
 /** desktop_nic_event() - a QMP event that may be awaited */
 void desktop_nic_event(struct desktop *desktop, const char *name, json_t *data);
@@ -181,6 +216,8 @@ void desktop_nic_event(struct desktop *desktop, const char *name, json_t *data);
 /* nic_change.c: NICs that come, go and change while the guest runs */
 /** desktop_nics_settle() - after adopting it: what a crash left half plugged in is plugged in */
 void desktop_nics_settle(struct desktop *desktop);
+/** desktop_nic_learned() - @row was, while a change of it may be under way that has copies */
+void desktop_nic_learned(struct desktop *desktop, const struct db_nic *row);
 /** desktop_nic_gone() - its QEMU, or the monitor of it, is gone */
 void desktop_nic_gone(struct desktop *desktop, const struct err *err);
 /** desktop_nic_drop() - the desktop goes, or the daemon: forget what is under way */

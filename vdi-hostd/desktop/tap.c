@@ -127,19 +127,23 @@ static void on_attached(void *data, const struct priv_reply *reply, int *fds, co
 			 err->msg);
 }
 
-void desktop_taps_attach(struct desktop *desktop)
+void desktop_tap_attach(struct desktop *desktop, const struct nic *nic, priv_reply_cb cb)
 {
 	struct desktops_env *env = &desktop->all->env;
 	struct priv_request req;
 	struct err err;
-	for (struct nic *nic = NULL; (nic = desktop_nic_next(desktop, nic));) {
-		if (!desktop_nic_has_tap(desktop, nic))
-			continue;
-		const struct network_tap tap = desktop_nic_tap(desktop, nic);
-		if (networks_tap_request(env->networks, desktop_nic_network(desktop, nic), &tap,
-					 PRIV_TAP_ATTACH, &req, &err) < 0)
-			on_attached(NULL, NULL, NULL, &err);
-		else
-			priv_call(env->priv, &req, NULL, 0, on_attached, NULL);
-	}
+	if (!desktop_nic_has_tap(desktop, nic))
+		return;
+	const struct network_tap tap = desktop_nic_tap(desktop, nic);
+	if (networks_tap_request(env->networks, desktop_nic_network(desktop, nic), &tap,
+				 PRIV_TAP_ATTACH, &req, &err) < 0)
+		cb(NULL, NULL, NULL, &err);
+	else
+		priv_call(env->priv, &req, NULL, 0, cb, NULL);
+}
+
+void desktop_taps_attach(struct desktop *desktop)
+{
+	for (struct nic *nic = NULL; (nic = desktop_nic_next(desktop, nic));)
+		desktop_tap_attach(desktop, nic, on_attached);
 }

@@ -1,7 +1,8 @@
 /*
  * Real desktops and a real database on top of fakes: a privileged half that starts processes which
  * only wait, a QEMU that speaks QMP on the socket it was given and misbehaves where it is told to,
- * one image, a network of each kind.
+ * one image, networks: nat, user, and bridged ones: office and lab on one LAN, far on another, all
+ * with source guard; open without.
  */
 #pragma once
 
@@ -22,6 +23,10 @@
 #define BENCH_NEXT_IMAGE "aaaaaaaa-0000-4000-8000-000000000002"
 #define BENCH_NAT        "bbbbbbbb-0000-4000-8000-000000000001"
 #define BENCH_USER       "bbbbbbbb-0000-4000-8000-000000000002"
+#define BENCH_OFFICE     "bbbbbbbb-0000-4000-8000-000000000003"
+#define BENCH_LAB        "bbbbbbbb-0000-4000-8000-000000000004"
+#define BENCH_FAR        "bbbbbbbb-0000-4000-8000-000000000005"
+#define BENCH_OPEN       "bbbbbbbb-0000-4000-8000-000000000006"
 #define BENCH_DISC       "cccccccc-0000-4000-8000-000000000001"
 #define BENCH_OTHER_DISC "cccccccc-0000-4000-8000-000000000002"
 #define BENCH_HALF_DISC  "cccccccc-0000-4000-8000-000000000003"
@@ -59,6 +64,7 @@ struct bench {
 	int vhost_sys;         /* or an errno says why not */
 	int tap_end;           /* hangs up once nobody holds the tap */
 	struct qemu_spec spec; /* of the last one that was spawned */
+	struct priv_tap tap;   /* of the last one that was attached */
 
 	/* QEMU */
 	int listener, client;

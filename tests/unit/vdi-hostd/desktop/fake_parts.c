@@ -1,4 +1,5 @@
 /* What desktops stand on, in place of priv/, image/ and network/; see bench.h. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -135,6 +136,8 @@ void priv_call(struct priv *priv, const struct priv_request *req, const int *fds
 	answer->data = data;
 	answer->qmp_fd = -1;
 	bench->calls[req->verb]++;
+	if (req->verb == PRIV_TAP_ATTACH)
+		bench->tap = req->u.tap;
 	if (req->verb == PRIV_QEMU_SPAWN) {
 		struct err err;
 		if (qemu_spec_check(&req->u.qemu, n_fds, &err) < 0)
@@ -343,6 +346,26 @@ static const struct db_network networks[] = {
 	 .address = 0x0a500001,
 	 .prefix = 24},
 	{.id = BENCH_USER, .name = "user", .kind = DB_NETWORK_USER, .slot = 2},
+	{.id = BENCH_OFFICE,
+	 .name = "office",
+	 .kind = DB_NETWORK_BRIDGED,
+	 .slot = 3,
+	 .uplink = "br0",
+	 .source_guard = true},
+	{.id = BENCH_LAB,
+	 .name = "lab",
+	 .kind = DB_NETWORK_BRIDGED,
+	 .slot = 4,
+	 .uplink = "br0",
+	 .source_guard = true},
+	{.id = BENCH_FAR,
+	 .name = "far",
+	 .kind = DB_NETWORK_BRIDGED,
+	 .slot = 5,
+	 .uplink = "br0",
+	 .vlan = 7,
+	 .source_guard = true},
+	{.id = BENCH_OPEN, .name = "open", .kind = DB_NETWORK_BRIDGED, .slot = 6, .uplink = "br1"},
 };
 
 const struct db_network *networks_find(struct networks *all, const char *ref, struct err *err)
@@ -386,6 +409,7 @@ int networks_tap_request(struct networks *all, const struct db_network *network,
 	ret->u.tap.desktop = tap->desktop;
 	ret->u.tap.network = (uint32_t)network->slot;
 	ret->u.tap.queues = (uint8_t)tap->queues;
+	ret->u.tap.address = htonl(tap->ip);
 	return 0;
 }
 
