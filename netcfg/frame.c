@@ -134,8 +134,6 @@ static const char bridge_sets[] =
 	"add set " B " hears { typeof iifname . @th,288,48; }\n"
 	"add set " B " hearing { type ifname; }\n"
 	"add set " B " answers { type ifname; size 65536; flags dynamic,timeout; timeout 1h; }\n"
-	/* what is in it is the networks', not the frame's: firewall.c */
-	"add chain " B " hear\n"
 	"add set " B " pieces { type ifname; size 65536; flags dynamic,timeout; timeout 1h; }\n"
 	"add set " B
 	" piece-bytes { type ifname; size 65536; flags dynamic,timeout; timeout 1h; }\n"
@@ -147,8 +145,10 @@ static const char bridge_chains[] =
 	DROP_CHAIN("ipv4") DROP_CHAIN("ipv6") DROP_CHAIN("dhcp") DROP_CHAIN("ra") DROP_CHAIN("nd")
 	DROP_CHAIN("group-out") DROP_CHAIN("group-in") DROP_CHAIN("flood-out") DROP_CHAIN("flood-in")
 	CHAIN("dropped-from") CHAIN("dropped-to") CHAIN("from") CHAIN("from-arp") CHAIN("from-ipv4") CHAIN("to-dhcp")
-	CHAIN("from-ipv4-own") CHAIN("from-ipv6") CHAIN("from-ipv6-own") CHAIN("from-icmpv6") CHAIN("solicit") CHAIN("advert") CHAIN("advert-own")
-	CHAIN("router-solicit") CHAIN("piece") CHAIN("out4") CHAIN("out6") CHAIN("in4") CHAIN("in6");
+	CHAIN("from-ipv4-own") CHAIN("from-ipv6") CHAIN("from-ipv6-own") CHAIN("from-icmpv6") CHAIN("solicit") CHAIN("advert")
+	CHAIN("advert-own") CHAIN("router-solicit") CHAIN("piece") CHAIN("out4") CHAIN("out6") CHAIN("in4") CHAIN("in6")
+	/* what is in it is the networks', and stays: hearing.c */
+	"add chain " B " hear\n";
 
 /* In this order each is only seen by packets that passed the ones before. */
 static const char bridge_rules[] =

@@ -90,7 +90,7 @@ static int begin_err(struct netcfg *netcfg, const char *bridge, const struct err
 	return err_prefix(err, "network on %s", bridge);
 }
 
-static int begin(struct netcfg *netcfg, const char *bridge, struct err *err)
+static int hearing_begin(struct netcfg *netcfg, const char *bridge, struct err *err)
 {
 	_cleanup_free_ char *text = NULL;
 	size_t size;
@@ -112,7 +112,7 @@ static void count_one(void *data, const struct nft_found *found)
 }
 
 /* The rule goes with the last of them. */
-static int end(struct netcfg *netcfg, const char *bridge, struct err *err)
+static int hearing_end(struct netcfg *netcfg, const char *bridge, struct err *err)
 {
 	char text[128];
 	unsigned int n = 0;
@@ -136,5 +136,5 @@ static int end(struct netcfg *netcfg, const char *bridge, struct err *err)
 
 int nft_hearing_set(struct netcfg *netcfg, const char *bridge, bool wanted, struct err *err)
 {
-	return wanted ? begin(netcfg, bridge, err) : end(netcfg, bridge, err);
+	return wanted ? hearing_begin(netcfg, bridge, err) : hearing_end(netcfg, bridge, err);
 }

@@ -21,8 +21,7 @@ struct elems {
 	size_t n;
 };
 
-/* Bits of a note's flags. The first was a byte of its own once: notes from then are read as well.
- */
+/* What a note's third byte says. Notes of versions that knew the first bit alone are still read. */
 enum { NOTE_ANY_ADDRESS = 1 << 0, NOTE_ANY_PREFIX6 = 1 << 1 };
 
 static int nic_check(const struct netcfg_nic *nic, struct err *err)

@@ -133,10 +133,9 @@ static uint32_t probe_log(struct netcfg *netcfg)
 	const struct netcfg_firewall network = {
 		.bridge = "probe-br", .kind = NETCFG_FIREWALL_BRIDGED, .hears_dhcp = true};
 	_cleanup_close_ int fd = -1;
-	return netcfg_firewall_ensure(netcfg, &network, NULL) == 0 &&
-			       netcfg_dhcp_listen(&fd, NULL) == 0
-		       ? NETCFG_HAS_NFT_LOG
-		       : 0;
+	if (netcfg_firewall_ensure(netcfg, &network, NULL) < 0 || netcfg_dhcp_listen(&fd, NULL) < 0)
+		return 0;
+	return NETCFG_HAS_NFT_LOG;
 }
 
 /* In the child, in a network namespace of its own: whatever it makes goes with it. */
