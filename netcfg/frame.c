@@ -182,6 +182,9 @@ static const char bridge_rules[] =
 	"add rule " B " from-ipv4 udp dport 67 jump to-dhcp\n"
 	"add rule " B " from-ipv4 ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 "
 	"udp dport 67 ip frag-off & 0x3fff == 0 accept\n"
+	/* from one that nobody has heard of, but which the server may yet confirm (REBINDING) */
+	"add rule " B " from-ipv4 iifname . @th,288,48 @hears ip daddr 255.255.255.255 udp sport 68 "
+	"udp dport 67 ip frag-off & 0x3fff == 0 accept\n"
 	"add rule " B " from-ipv4 iifname @any goto from-ipv4-own\n"
 	"add rule " B " from-ipv4 goto drop-ipv4\n"
 	"add rule " B " from-ipv4-own udp dport 67 jump to-dhcp\n"

@@ -23,7 +23,8 @@
  * @any_prefix6: a network where others give addresses out and announce prefixes: also sources and
  *               ND targets under any prefix of global or unique local addresses (2000::/3,
  *               fc00::/7), as long as the interface identifier is the one that derives from the MAC
- *               (EUI-64); what DHCP servers give to the NIC is heard (dhcp.h)
+ *               (EUI-64); what DHCP servers give to the NIC is heard (dhcp.h), and it may ask them,
+ *               all of them at once, from any address: for one that was not heard of
  * @groups:      firewall groups by id, which netcfg_groups_ensure() made; the first rule of them,
  * in this order, that matches counts
  *

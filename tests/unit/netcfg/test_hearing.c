@@ -24,7 +24,7 @@ struct net {
 
 struct heard {
 	struct netcfg_lease lease;
-	unsigned int n, calls;
+	unsigned int n;
 	bool lost;
 };
 
@@ -46,7 +46,6 @@ static struct heard hear(int fd)
 		before = heard.n;
 		assert_ok(netcfg_dhcp_read(fd, note_lease, &heard, &lost, &err));
 		heard.lost = heard.lost || lost;
-		heard.calls++;
 	} while (heard.n != before);
 	return heard;
 }
@@ -83,6 +82,9 @@ static struct net net_make(struct netcfg *netcfg)
 	memcpy(tap.port.mac, mac_b, 6);
 	assert_ok(netcfg_tap_create(netcfg, "vdi2n0", &tap, &net.b, &err));
 	guard(netcfg);
+	const struct frame first = answer_of_type(mac_all, mac_x, A4, ANSWER_ACK);
+	assert_true(frame_passes_soon(net.lan, &first, net.a, &first));
+	assert_true(frame_passes_soon(net.lan, &first, net.b, &first));
 	assert_ok(netcfg_dhcp_listen(&net.listener, &err));
 	return net;
 }
@@ -96,10 +98,16 @@ static void net_done(struct net *net)
 }
 
 /* It is told before the bridge hands it to the tap: once it is there, nothing is on its way. */
-static struct heard heard_of(struct net *net, const struct frame *answer, int arrives_at)
+static void deliver(struct net *net, const struct frame *answer, int tap)
 {
-	if (!frame_passes_soon(net->lan, answer, arrives_at, answer))
+	frame_send(net->lan, answer);
+	if (!frame_heard(tap, answer, 10000))
 		fail_msg("the answer did not pass");
+}
+
+static struct heard heard_of(struct net *net, const struct frame *answer, int tap)
+{
+	deliver(net, answer, tap);
 	return hear(net->listener);
 }
 
@@ -107,7 +115,7 @@ static void assert_hears(struct net *net, const char *address)
 {
 	const struct frame ack = answer_of_type(mac_a, mac_a, address, ANSWER_ACK);
 	const struct heard heard = heard_of(net, &ack, net->a);
-	assert_true(heard.n >= 1);
+	assert_int_equal(heard.n, 1);
 	assert_false(heard.lost);
 	assert_lease(&heard.lease, address, "10.9.8.2", 3600);
 }
@@ -132,8 +140,8 @@ static void test_hears_acks_at_once(void **state)
 	}
 	/* to everybody, from which it is heard once */
 	const struct frame all = answer_of_type(mac_all, mac_a, A4, ANSWER_ACK);
-	assert_true(frame_passes(net.lan, net.b, &all));
-	assert_true(frame_heard(net.a, &all, 1000));
+	deliver(&net, &all, net.b);
+	assert_true(frame_heard(net.a, &all, 10000));
 	const struct heard heard = hear(net.listener);
 	assert_int_equal(heard.n, 1);
 	assert_lease(&heard.lease, A4, "10.9.8.2", 3600);
@@ -157,6 +165,10 @@ static void test_hears_nothing_else(void **state)
 	};
 	for (size_t i = 0; i < ARRAY_LEN(others); i++)
 		assert_int_equal(heard_of(&net, &others[i], net.a).n, 0);
+	/* in a VLAN */
+	const struct frame ack = answer_of_type(mac_a, mac_a, A4, ANSWER_ACK);
+	const struct frame tagged = frame_tagged(&ack, ETH_P_8021Q, 5);
+	assert_int_equal(heard_of(&net, &tagged, net.a).n, 0);
 	/* a guest's own, to itself, to its neighbour, to everybody */
 	const uint8_t *const targets[] = {mac_a, mac_b, mac_all};
 	for (size_t i = 0; i < ARRAY_LEN(targets); i++) {
@@ -188,20 +200,20 @@ static void test_lost_and_too_many(void **state)
 	assert_int_equal(setsockopt(net.listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
 	const struct frame to_a = answer_of_type(mac_a, mac_a, A4, ANSWER_ACK);
 	for (int i = 0; i < 20; i++)
-		assert_true(frame_passes_soon(net.lan, &to_a, net.a, &to_a));
+		deliver(&net, &to_a, net.a);
 	struct heard heard = hear(net.listener);
 	assert_true(heard.lost);
 	assert_true(heard.n < 20);
 	assert_false(hear(net.listener).lost);
 	assert_hears(&net, B4);
 	/* who is sent very many does not have them all heard; and the others are */
-	const int room = 4 << 20;
+	const int room = 128 << 20;
 	assert_int_equal(setsockopt(net.listener, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)),
 			 0);
-	for (int i = 0; i < 5000; i++)
+	for (int i = 0; i < 3000; i++)
 		frame_send(net.lan, &to_a);
 	heard = hear(net.listener);
-	assert_true(heard.n < 2500);
+	assert_true(heard.n < 2000);
 	const struct frame to_b = answer_of_type(mac_b, mac_b, B4, ANSWER_ACK);
 	heard = heard_of(&net, &to_b, net.b);
 	assert_true(heard.n >= 1);
@@ -238,7 +250,7 @@ static void test_a_read_is_bounded(void **state)
 	for (int i = 0; i < NICS; i++) {
 		const struct frame ack = answer_of_type(nics[i].mac, nics[i].mac, A4, ANSWER_ACK);
 		for (int k = 0; k < 50; k++)
-			assert_true(frame_passes_soon(net.lan, &ack, taps[i], &ack));
+			deliver(&net, &ack, taps[i]);
 	}
 	assert_ok(netcfg_dhcp_read(net.listener, note_lease, &heard, &lost, &err));
 	assert_int_equal(heard.n, 256);
@@ -310,7 +322,7 @@ static void test_reading_needs_no_privilege(void **state)
 	const struct frame ack = answer_of_type(mac_a, mac_a, A4, ANSWER_ACK);
 	int status;
 	assert_hears(&net, A4);
-	assert_true(frame_passes_soon(net.lan, &ack, net.a, &ack));
+	deliver(&net, &ack, net.a);
 	pid_t pid = fork();
 	if (pid == 0)
 		_exit(without_privilege(&net));
@@ -383,8 +395,7 @@ static void test_another_hand(void **state)
 		"nft delete element bridge vdi-hostd hearing '{ \"vdibr1\" }'",
 		"nft add rule bridge vdi-hostd hear drop",
 		"nft insert rule bridge vdi-hostd hear return",
-		"nft 'flush chain bridge vdi-hostd hear; add rule bridge vdi-hostd hear log group "
-		"30308'",
+		"nft 'flush chain bridge vdi-hostd hear; add rule bridge vdi-hostd hear counter'",
 		"nft delete table bridge vdi-hostd",
 		"nft flush ruleset",
 	};

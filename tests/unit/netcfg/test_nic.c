@@ -94,6 +94,8 @@ static void test_spoofed_addresses(void **state)
 	DROPPED(NETCFG_DROP_IPV4, frame_udp(mac_b, mac_a, "10.9.8.12", 1, B4, 1));
 	DROPPED(NETCFG_DROP_IPV4, frame_udp(mac_b, mac_a, "10.9.8.1", 53, B4, 1));
 	DROPPED(NETCFG_DROP_IPV4, frame_dhcp(mac_a, "0.0.0.0", B4, "0.0.0.0", mac_a));
+	DROPPED(NETCFG_DROP_IPV4,
+		frame_dhcp(mac_a, "10.9.8.12", "255.255.255.255", "0.0.0.0", mac_a));
 	DROPPED(NETCFG_DROP_IPV4, frame_udp(mac_b, mac_a, "127.0.0.1", 1, B4, 1));
 	DROPPED(NETCFG_DROP_IPV6, frame_udp(mac_b, mac_a, B6, 1, B6, 1));
 	DROPPED(NETCFG_DROP_IPV6, frame_udp(mac_b, mac_a, "fe80::1", 1, B6, 1));

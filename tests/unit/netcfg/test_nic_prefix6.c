@@ -107,6 +107,36 @@ static void test_any_prefix6_is_of_hosts(void **state)
 	net_done(&net);
 }
 
+/* An address whose giving was not heard can be confirmed: so, and not used otherwise. */
+static void test_asks_dhcp_from_any_address(void **state)
+{
+	struct net net = net_of_others(*state, mac_a);
+	PASSES(frame_dhcp(mac_a, "0.0.0.0", "255.255.255.255", "0.0.0.0", mac_a));
+	PASSES(frame_dhcp(mac_a, "192.168.7.7", "255.255.255.255", "0.0.0.0", mac_a));
+	PASSES(frame_dhcp(mac_a, A4, "10.9.8.1", "0.0.0.0", mac_a));
+	DROPPED(NETCFG_DROP_IPV4, frame_dhcp(mac_a, "192.168.7.7", "10.9.8.1", "0.0.0.0", mac_a));
+	DROPPED(NETCFG_DROP_IPV4, frame_dhcp(mac_a, "192.168.7.7", "10.9.8.255", "0.0.0.0", mac_a));
+	DROPPED(NETCFG_DROP_DHCP,
+		frame_dhcp(mac_a, "192.168.7.7", "255.255.255.255", "0.0.0.0", mac_b));
+	DROPPED(NETCFG_DROP_DHCP,
+		frame_dhcp(mac_a, "192.168.7.7", "255.255.255.255", "192.168.7.7", mac_a));
+	/* other ports, a piece, another's MAC */
+	struct frame odd = frame_dhcp(mac_a, "192.168.7.7", "255.255.255.255", "0.0.0.0", mac_a);
+	odd.data[ETH_HLEN + 21] = 69;
+	DROPPED(NETCFG_DROP_IPV4, odd);
+	odd.data[ETH_HLEN + 21] = 67;
+	DROPPED(NETCFG_DROP_IPV4, odd);
+	odd.data[ETH_HLEN + 21] = 68;
+	odd.data[ETH_HLEN + 23] = 68;
+	DROPPED(NETCFG_DROP_IPV4, odd);
+	odd.data[ETH_HLEN + 23] = 67;
+	odd.data[ETH_HLEN + 6] = 0x20;
+	DROPPED(NETCFG_DROP_IPV4, odd);
+	DROPPED(NETCFG_DROP_MAC,
+		frame_dhcp(mac_x, "192.168.7.7", "255.255.255.255", "0.0.0.0", mac_a));
+	net_done(&net);
+}
+
 /* A MAC whose identifier looks like the end of ::ffff:254.1.2.3, an IPv4 address. */
 static void test_any_prefix6_is_no_ipv4(void **state)
 {
@@ -143,7 +173,7 @@ static void test_what_the_version_before_left(void **state)
 	known.note[2 + note[1] - 1] = 0xa;
 	nft_batch_add(&batch, &known);
 	assert_int_equal(nft_batch_commit(net.netcfg, &batch, &at), 0);
-	netns_run("for c in from-ipv6 solicit advert postrouting hear; do "
+	netns_run("set -e; for c in from-ipv4 from-ipv6 solicit advert postrouting hear; do "
 		  "nft flush chain bridge vdi-hostd $c; done; "
 		  "for s in hosts6 hears hearing answers; do "
 		  "nft delete set bridge vdi-hostd $s; done; "
@@ -178,6 +208,7 @@ int main(void)
 		netns_test(test_any_prefix6_is_no_other_identifier),
 		netns_test(test_any_prefix6_is_of_hosts),
 		netns_test(test_any_prefix6_is_no_ipv4),
+		netns_test(test_asks_dhcp_from_any_address),
 		netns_test(test_what_the_version_before_left),
 	};
 	netns_require();
