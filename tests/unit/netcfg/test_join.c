@@ -333,6 +333,53 @@ static void test_filtering(void **state)
 	assert_false(in_vlan(netcfg, 1));
 }
 
+static unsigned int pvid_of(struct netcfg *netcfg, const char *name)
+{
+	struct err err;
+	uint16_t pvid;
+	assert_ok(netcfg_port_pvid(netcfg, name, &pvid, &err));
+	return pvid;
+}
+
+/* A bridge that gives its ports no VLAN: its administrator does, and that stays. */
+static void test_no_default_vlan(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	struct netcfg_join wish = join;
+	SKIP_UNLESS(CAN_FILTER, "bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)");
+	bridges_make(netcfg, "vlan_filtering 1 vlan_default_pvid 0");
+	int a = tap_on(netcfg, "vdi1n0", "vdibr1"), b = tap_on(netcfg, "out0", "br0");
+	netns_run("bridge vlan add dev out0 vid 5 pvid untagged");
+	assert_ok(netcfg_join_ensure(netcfg, &join, &err));
+	assert_joined(netcfg);
+	assert_int_equal(pvid_of(netcfg, "vdidn1"), 0);
+	struct frame frame = frame_number(1);
+	frame_send(a, &frame);
+	assert_false(frame_heard(b, &frame, 300));
+	/* a member without a say in what comes untagged */
+	netns_run("bridge vlan add dev vdidn1 vid 5 untagged; bridge vlan add dev vdidn1 vid 6-9");
+	assert_int_equal(pvid_of(netcfg, "vdidn1"), 0);
+	netns_run("bridge vlan add dev vdidn1 vid 5 pvid untagged");
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(pvid_of(netcfg, "vdidn1"), 5);
+		assert_ok(netcfg_join_ensure(netcfg, &join, &err));
+	}
+	frame = frame_number(2);
+	assert_true(frame_passes_soon(a, &frame, b, &frame));
+	/* a network that has one needs nobody's help */
+	assert_ok(netcfg_join_delete(netcfg, "vdiup1", "vdidn1", &err));
+	wish.vlan = 5;
+	assert_ok(netcfg_join_ensure(netcfg, &wish, &err));
+	assert_int_equal(pvid_of(netcfg, "vdidn1"), 5);
+	frame = frame_number(3);
+	assert_true(frame_passes_soon(a, &frame, b, &frame));
+	close(a);
+	close(b);
+	assert_ok(netcfg_join_delete(netcfg, "vdiup1", "vdidn1", &err));
+	assert_int_equal(pvid_of(netcfg, "vdidn1"), 0);
+}
+
 /* What passes is in that VLAN, tagged where the bridge tags it. */
 static void test_filtered_frames(void **state)
 {
@@ -404,11 +451,11 @@ static void test_vlan_of_a_bridge(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		netns_test(test_bad_input),        netns_test(test_joined),
-		netns_test(test_set_right),        netns_test(test_other_goes_and_comes),
-		netns_test(test_another_way),      netns_test(test_mtu),
-		netns_test(test_filtering),        netns_test(test_filtered_frames),
-		netns_test(test_vlan_of_a_bridge),
+		netns_test(test_bad_input),       netns_test(test_joined),
+		netns_test(test_set_right),       netns_test(test_other_goes_and_comes),
+		netns_test(test_another_way),     netns_test(test_mtu),
+		netns_test(test_filtering),       netns_test(test_no_default_vlan),
+		netns_test(test_filtered_frames), netns_test(test_vlan_of_a_bridge),
 	};
 	netns_require();
 	return cmocka_run_group_tests(tests, NULL, NULL);
