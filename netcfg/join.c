@@ -159,7 +159,9 @@ static int ends_attach(struct netcfg *netcfg, const struct netcfg_join *join,
 	netcfg_put_u32(msg, IFLA_MTU, sides->other.mtu);
 	if (!is_port) {
 		netcfg_mac_of_name(join->far, mac);
+		/* above those of virtual machines' ports, which begin with fe as well */
 		mac[0] = 0xfe;
+		mac[1] = 0xff;
 		netcfg_put(msg, IFLA_ADDRESS, mac, sizeof(mac));
 	}
 	if (netcfg_batch_send(netcfg, &batch, join->far, NULL, err) < 0 ||

@@ -131,6 +131,7 @@ struct vlans {
 	int index;
 	unsigned int n; /* or ranges of them */
 	struct bridge_vlan_info one;
+	uint16_t pvid;
 };
 
 static void vlans_parse(void *data, struct nlmsghdr *answer)
@@ -150,15 +151,15 @@ static void vlans_parse(void *data, struct nlmsghdr *answer)
 			continue;
 		vlans->n++;
 		memcpy(&vlans->one, nla_data(vlan), sizeof(vlans->one));
+		if (vlans->one.flags & BRIDGE_VLAN_INFO_PVID)
+			vlans->pvid = vlans->one.vid;
 	}
 }
 
-int netcfg_port_has_pvid(struct netcfg *netcfg, const char *name, uint16_t pvid, bool *ret,
-			 struct err *err)
+static int vlans_list(struct netcfg *netcfg, const char *name, struct vlans *ret, struct err *err)
 {
 	const struct ifinfomsg head = {.ifi_family = AF_BRIDGE};
 	struct netcfg_link link;
-	struct vlans vlans;
 	int sys;
 	if (netcfg_uplink_check("port", name, err) < 0 ||
 	    netcfg_link_find(netcfg, name, NULL, &link, err) < 0)
@@ -166,13 +167,31 @@ int netcfg_port_has_pvid(struct netcfg *netcfg, const char *name, uint16_t pvid,
 	do {
 		struct nl_msg *msg = netcfg_msg(RTM_GETLINK, NLM_F_DUMP, &head, sizeof(head));
 		netcfg_put_u32(msg, IFLA_EXT_MASK, RTEXT_FILTER_BRVLAN_COMPRESSED);
-		vlans = (struct vlans){.index = link.index};
-		sys = netcfg_ask(netcfg->sock, msg, vlans_parse, &vlans);
+		*ret = (struct vlans){.index = link.index};
+		sys = netcfg_ask(netcfg->sock, msg, vlans_parse, ret);
 	} while (sys == EINTR);
 	if (sys != 0)
 		return netcfg_err_sys(err, sys, "port %s: cannot list its VLANs", name);
+	return 0;
+}
+
+int netcfg_port_has_pvid(struct netcfg *netcfg, const char *name, uint16_t pvid, bool *ret,
+			 struct err *err)
+{
+	struct vlans vlans;
+	if (vlans_list(netcfg, name, &vlans, err) < 0)
+		return -1;
 	*ret = vlans.n == 1 && vlans.one.vid == pvid &&
 	       vlans.one.flags == (BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED);
+	return 0;
+}
+
+int netcfg_port_pvid(struct netcfg *netcfg, const char *name, uint16_t *ret, struct err *err)
+{
+	struct vlans vlans;
+	if (vlans_list(netcfg, name, &vlans, err) < 0)
+		return -1;
+	*ret = vlans.pvid;
 	return 0;
 }
 

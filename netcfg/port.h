@@ -35,5 +35,12 @@ int netcfg_port_attach(struct netcfg *netcfg, const char *name, const char *brid
 int netcfg_port_has_pvid(struct netcfg *netcfg, const char *name, uint16_t pvid, bool *ret,
 			 struct err *err) warn_unused;
 
+/**
+ * netcfg_port_pvid() - in which VLAN is what comes untagged?
+ * Of a port whose bridge filters VLANs. 0: in none, so all of it is dropped; or it is no port.
+ */
+int netcfg_port_pvid(struct netcfg *netcfg, const char *name, uint16_t *ret,
+		     struct err *err) warn_unused;
+
 /** netcfg_port_detach() - it is no bridge's port; a link that is not there is fine */
 int netcfg_port_detach(struct netcfg *netcfg, const char *name, struct err *err) warn_unused;

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define PATIENCE_MS 5000
+#define PATIENCE_MS 60000
 
 int qmp_peer_open(struct qmp_peer *peer, uv_loop_t *loop)
 {

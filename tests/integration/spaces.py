@@ -37,7 +37,9 @@ while True:
 ASK = """
 import socket, sys
 try:
-    conn = socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)
+    # the kernel answers for a port that is open; who says something may have to wait for a processor
+    conn = socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)
+    conn.settimeout(60)
     print(conn.recv(100).decode())
 except OSError as error:
     sys.exit(str(error))
@@ -74,7 +76,7 @@ class Space:
         run("ip", "link", "set", host_end, "master", bridge, "up")
         self.run("ip", "link", "set", "eth0", "up")
 
-    def dhcp(self, script, tries=5):
+    def dhcp(self, script, tries=30):
         """{ip, subnet, router, dns} as the server gave them, or None."""
         done = self.run("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", tries, "-T", 1,
                         "-s", script, check=False)
@@ -92,7 +94,7 @@ class Space:
         return done.stdout.strip() if done.returncode == 0 else None
 
     def pings(self, address):
-        return self.run("busybox", "ping", "-c", 1, "-W", 2, address, check=False).returncode == 0
+        return self.run("busybox", "ping", "-c", 1, "-W", 3, address, check=False).returncode == 0
 
     def resolves(self, name, server):
         done = self.run("busybox", "nslookup", name, server, check=False)

@@ -38,7 +38,7 @@ def site(net, spaces, script, outside):
     made = net.create_desktop("one", "lan")
     guest, servers = spaces(), []
     guest.plug("vdibr1", made["mac"], "tone")
-    net.call("network.forward.add", desktop="one", port=22, host_port=PORT)
+    net.call_when_free("network.forward.add", desktop="one", port=22, host_port=PORT)
     serve(servers, [sys.executable, "-c", SERVE, "0.0.0.0", str(CLOSED)])
     yield guest
     for server in servers:
@@ -46,15 +46,18 @@ def site(net, spaces, script, outside):
         server.wait()
 
 
-def joins(guest, script):
-    got = guest.dhcp(script, tries=3)
+def joins(guest, script, **params):
+    got = guest.dhcp(script, **params)
     return bool(got) and got["ip"] == GUEST
 
 
 def check_works(net, guest, outside):
     """Both ways, and the host guarded as before, whatever the other firewall lets through."""
-    vdi.wait_until(lambda: net.call("network.get", network="lan")["state"] == "active", 10, "the network")
-    assert net.call("network.get", network="lan")["differences"] == []
+    def whole():
+        shown = net.call("network.get", network="lan")
+        return shown["state"] == "active" and shown["differences"] == []
+    # a reload is seen a moment later
+    vdi.wait_until(whole, 10, "the network")
     assert guest.ask(OUTSIDE, 80) == OUTSIDE_HOST
     assert outside.ask(OUTSIDE_HOST, PORT) == OUTSIDE
     assert guest.ask(GATEWAY, CLOSED) is None
@@ -73,7 +76,7 @@ def test_ufw(private, net, site, script, outside):
     run("ufw", "--force", "enable")
     try:
         # as it comes, it lets guests neither ask for an address nor out
-        assert not joins(site, script)
+        assert not joins(site, script, tries=3)
         for line in ("allow in on vdibr1", "route allow in on vdibr1", "route allow out on vdibr1"):
             run("ufw", *line.split())
         assert joins(site, script)
@@ -84,7 +87,7 @@ def test_ufw(private, net, site, script, outside):
         check_works(net, site, outside)
         # a network that comes and goes leaves its rules as they were
         net.call("network.create", name="other", kind="nat", cidr="10.78.0.0/24")
-        net.call("network.delete", network="other")
+        net.call_when_free("network.delete", network="other")
         assert foreign_tables() == before
     finally:
         run("ufw", "disable")
@@ -135,7 +138,7 @@ def firewall_cmd():
 
 
 def test_firewalld(firewall_cmd, net, site, script, outside):
-    assert not joins(site, script)
+    assert not joins(site, script, tries=3)
     firewall_cmd("--permanent", "--zone=trusted", "--add-interface=vdibr1")
     firewall_cmd("--reload")
     assert joins(site, script)
@@ -146,5 +149,5 @@ def test_firewalld(firewall_cmd, net, site, script, outside):
         firewall_cmd(how)
         check_works(net, site, outside)
     net.call("network.create", name="other", kind="nat", cidr="10.78.0.0/24")
-    net.call("network.delete", network="other")
+    net.call_when_free("network.delete", network="other")
     assert foreign_tables() == before

@@ -3,7 +3,6 @@ import os
 import pathlib
 import stat
 import subprocess
-import time
 
 import pytest
 import vdi
@@ -187,11 +186,11 @@ def test_guest_started_from_a_disc(daemon, discs):
     assert vdi.guest_do(ip, "hold") == "ok"
     with daemon.client() as client:
         number = client.send("desktop.cdrom.eject", {"desktop": "live"})
-        started = time.monotonic()
         vdi.wait_until(lambda: is_busy(daemon, "live"), 5, "the eject to be under way")
         daemon.call("desktop.stop", desktop="live", mode="force")
-        assert time.monotonic() - started < 5
-        with pytest.raises(vdi.RpcError):
+        with pytest.raises(vdi.RpcError) as caught:
             client.wait(number)
+        # it ends with QEMU: had the stop waited for it, it had run out of its time
+        assert caught.value.kind != "timeout", caught.value
     assert daemon.desktop("live")["iso"] == "red"
     daemon.call("desktop.delete", desktop="live")

@@ -338,7 +338,7 @@ def test_killed_at(daemon, disk, disc, point):
     daemon.restart(env={"VDI_CRASH_AT": point})
     with daemon.client() as client, pytest.raises((ConnectionError, vdi.RpcError)):
         RUN[plan](client, disk)
-    assert daemon.process.wait(10) != 0
+    assert daemon.process.wait(60) != 0
     daemon.process = None
     daemon.start()
     vdi.wait_until(lambda: settled(daemon, plan), 10, "operations to settle")

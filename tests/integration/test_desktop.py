@@ -1,4 +1,5 @@
 """Desktops on a real QEMU with a real guest: their life, their network, and a daemon that dies."""
+import json
 import os
 import signal
 import socket
@@ -25,6 +26,11 @@ def idle(world, request):
     yield world.create_desktop(name, "lan")
     if any(d["name"] == name for d in world.call("desktop.list")["items"]):
         world.call("desktop.delete", desktop=name, force=True)
+
+
+def link_numbers():
+    links = json.loads(subprocess.run(["ip", "-json", "link"], check=True, capture_output=True).stdout)
+    return {link["ifname"]: link["ifindex"] for link in links}
 
 
 def taps():
@@ -97,7 +103,7 @@ def test_guest_that_powers_itself_off(world):
     with world.client() as client:
         client.call("events.subscribe", topics=["desktop"])
         qmp_powerdown(world, desktop)
-        event = client.next_event(30)
+        event = client.next_event()
     assert (event["data"]["was"], event["data"]["state"]) == ("running", "stopped")
     vdi.wait_until(lambda: world.desktop("tired")["state"] == "stopped", 5, "the stopped state")
     assert not vdi.is_alive(desktop["pid"])
@@ -109,7 +115,7 @@ def qmp_powerdown(world, desktop):
     [path] = [p for p in (world.runtime / "desktops").rglob("agent.sock")
               if serves(p, desktop["pid"])]
     with socket.socket(socket.AF_UNIX) as agent:
-        agent.settimeout(10)
+        agent.settimeout(60)
         agent.connect(str(path))
         agent.sendall(b'\xff{"execute":"guest-sync-delimited","arguments":{"id":1}}\n')
         data = b""
@@ -323,7 +329,7 @@ def test_isolated_does_not_go_out(world, outside):
     assert vdi.guest_do(desktop["ip"], f"ping {outside[0]}", f"get {outside[0]} 99") \
         == ["error: ping failed", "error: get failed"]
     world.call("desktop.delete", desktop="hermit", force=True)
-    world.call("network.delete", network="closed")
+    world.call_when_free("network.delete", network="closed")
 
 
 # ---- what breaks ----
@@ -334,7 +340,7 @@ def test_qemu_that_dies_is_failed_at_once(world, idle, sig):
     with world.client() as client:
         client.call("events.subscribe", topics=["desktop"])
         vdi.kill_pid(desktop["pid"], sig=sig)
-        event = client.next_event(3)
+        event = client.next_event()
     assert (event["subject"], event["data"]["state"]) == (idle["id"], "failed")
     failed = world.desktop(idle["name"])
     assert failed["state"] == "failed" and failed["pid"] is None
@@ -361,17 +367,18 @@ def test_killed_daemon_finds_its_desktops(world):
     desktops = [world.create_desktop(name, "lan", start=True) for name in names]
     boots = []
     for desktop in desktops:
-        vdi.guest_wait(desktop["ip"], 90)
+        vdi.guest_wait(desktop["ip"])
         boots.append(vdi.guest_do(desktop["ip"], "boot"))
     world.call("desktop.pause", desktop=names[2])
     before = [world.desktop(name) for name in names]
+    links = link_numbers()
 
     lost, stop = [], threading.Event()
 
     def keep_asking():
         while not stop.wait(0.2):
             for desktop in desktops[:2]:
-                if vdi.guest_who(desktop["ip"], 3) is None:
+                if vdi.guest_who(desktop["ip"]) is None:
                     lost.append(desktop["name"])
 
     asking = threading.Thread(target=keep_asking)
@@ -385,7 +392,8 @@ def test_killed_daemon_finds_its_desktops(world):
         asking.join()
     assert after == before
     assert [d["state"] for d in after] == ["running", "running", "paused"]
-    assert not lost
+    # no link was made anew: what a slow guest might only seem to miss
+    assert not lost and link_numbers() == links
     assert world.call("desktop.resume", desktop=names[2])["state"] == "running"
     for desktop, boot in zip(desktops, boots):
         vdi.guest_wait(desktop["ip"])
@@ -405,7 +413,7 @@ def test_either_half_dying_ends_the_other(world, booted, half):
     vdi.kill_pid(halves[half])
     for pid in halves:
         vdi.wait_until(lambda: not vdi.is_alive(pid), 10, "the other half to end")
-    world.process.wait(5)
+    world.process.wait(60)
     world.process = None
     world.start()
     assert world.desktop("booted")["pid"] == booted["pid"]

@@ -88,12 +88,16 @@ def test_bridge_deleted(host):
     except vdi.RpcError as error:
         assert name in str(error) or "lan" in str(error)
     host.restart()
-    assert network_is(host, "active")
+    # the taps of before may be looked at once more
+    vdi.wait_until(lambda: network_is(host, "active"), 10, "an active network")
     assert host.desktop("ada")["pid"] == before["ada"]
     assert "10.81.0.1/24" in ip("addr", "show", name)
     assert host.call("desktop.start", desktop="bob")["state"] == "running"
-    on_bridge = ip("link", "show", "master", name)
-    assert len(taps()) == 2 and all(tap in on_bridge for tap in taps())
+
+    def all_on_it():
+        on_bridge = ip("link", "show", "master", name)
+        return len(taps()) == 2 and all(tap in on_bridge for tap in taps())
+    vdi.wait_until(all_on_it, 10, "both taps on the bridge")
 
 
 @pytest.fixture
@@ -123,7 +127,7 @@ def bridge_deleted(daemon):
     ip("link", "delete", name)
     assert vdi.guest_who(ada["ip"], 1) is None
     daemon.start()
-    vdi.guest_wait(ada["ip"], 20)
+    vdi.guest_wait(ada["ip"])
     assert vdi.guest_do(ada["ip"], "boot") == boot
     assert vdi.guest_do(ada["ip"], "ping 10.82.0.1") == "ok"
 
@@ -135,12 +139,17 @@ def dnsmasq_killed(daemon):
     with daemon.client() as events:
         events.call("events.subscribe", topics=["network"])
         vdi.kill_pid(old)
-        told = [events.next_event(), events.next_event()]
-        assert [event and event["data"]["state"] for event in told] == ["degraded", "active"]
-        assert "dnsmasq" in str(told[0]["data"])
+        # more than one try, where the machine is slow
+        told = []
+        while not told or told[-1]["state"] != "active":
+            event = events.next_event()
+            assert event, told
+            told.append(event["data"])
+        assert told[0]["state"] == "degraded" and "dnsmasq" in str(told[0])
     (new,) = dnsmasqs()
-    assert new != old and network_is(daemon, "active")
-    assert vdi.guest_do(ada["ip"], "resolve ada").startswith(ada["ip"])
+    assert new != old
+    vdi.wait_until(lambda: network_is(daemon, "active"), 10, "an active network")
+    vdi.wait_until(lambda: vdi.guest_do(ada["ip"], "resolve ada").startswith(ada["ip"]), 10, "its name")
     assert vdi.guest_who(ada["ip"])[2].split("/")[0] == ada["ip"]
     # a new desktop gets its address of it as well
     other = daemon.create_desktop("eva", "lan", start=True)
@@ -168,14 +177,14 @@ def test_one_half_killed(host, half):
     halves = host.halves()
     assert len(halves) == 2
     vdi.kill_pid(halves[half])
-    host.process.wait(10)
+    host.process.wait(60)
     host.process = None
     vdi.wait_until(lambda: not any(vdi.is_alive(pid) for pid in halves), 5, "both halves to end")
     assert all(vdi.is_alive(pid) for pid in before.values())
     host.start()
     assert pids(host) == before
     assert {d["state"] for d in host.call("desktop.list")["items"]} == {"running"}
-    assert len(dnsmasqs()) == 1 and network_is(host, "active")
+    vdi.wait_until(lambda: len(dnsmasqs()) == 1 and network_is(host, "active"), 10, "the network")
     for name in before:
         check_life(host, name)
 
@@ -190,20 +199,21 @@ def test_one_half_killed_in_the_middle(host, half):
         client.send("network.create", {"name": "other", "cidr": "10.83.0.0/24"})
         vdi.kill_pid(host.halves()[half])
         with pytest.raises((ConnectionError, TimeoutError)):
-            client.sock.settimeout(10)
+            client.sock.settimeout(60)
             while True:
                 client.read_message()
-    host.process.wait(10)
+    host.process.wait(60)
     host.process = None
     host.start()
     ada = vdi.wait_until(lambda: (d := host.desktop("ada"))["state"] != "starting" and d, 10, "ada")
     assert ada["state"] in ("running", "stopped", "failed")
     running = {pid for pid in pids(host).values() if pid}
-    assert running == {pid for (pid, _), name in vdi.our_processes().items()
-                       if name.startswith("qemu-system")}
     assert bob in running
+    # what was undone may be about to end
+    vdi.wait_until(lambda: running == {pid for (pid, _), name in vdi.our_processes().items()
+                                       if name.startswith("qemu-system")}, 5, "those that run, and no others")
     networks = host.call("network.list")["items"]
-    assert len(dnsmasqs()) == len(networks)
+    vdi.wait_until(lambda: len(dnsmasqs()) == len(networks), 5, "a dnsmasq each")
     assert host.call("desktop.start", desktop="ada")["state"] == "running"
 
 

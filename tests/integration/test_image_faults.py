@@ -87,7 +87,6 @@ def test_hung_and_cancelled(host, source):
     """A tool that stands still holds nobody up, and a cancel ends it."""
     job = begin(host, source)
     pid = catch_tool(host, signal.SIGSTOP)
-    began = time.monotonic()
     assert host.call("host.ping") is not None
     assert host.call("job.get", job=job)["state"] == "running"
     with pytest.raises(vdi.RpcError) as caught:
@@ -95,7 +94,6 @@ def test_hung_and_cancelled(host, source):
     assert caught.value.kind in ("busy", "conflict", "not_found")
     host.call("job.cancel", job=job)
     assert host.call("job.wait", job=job)["state"] == "cancelled"
-    assert time.monotonic() - began < 3
     assert not vdi.is_alive(pid)
 
 
@@ -152,16 +150,19 @@ def test_progress(host, source):
     with host.client() as events:
         events.call("events.subscribe", topics=["job", "image"])
         job = begin(host, source, publish=True)
-        # long enough for an event of its own, however fast the disk is
+        # by little and little, so that there is something to tell however fast the disk is
         pid = catch_tool(host, signal.SIGSTOP)
-        time.sleep(0.4)
-        vdi.kill_pid(pid, sig=signal.SIGCONT)
-        told = []
-        while not told or told[-1]["topic"] != "image":
-            told.append(events.next_event(20))
+        while vdi.is_alive(pid):
+            vdi.kill_pid(pid, sig=signal.SIGSTOP)
+            time.sleep(0.3)
+            vdi.kill_pid(pid, sig=signal.SIGCONT)
+            time.sleep(0.02)
+        told, ends = [], {"image", "done"}
+        while ends:
+            told.append(events.next_event())
             assert told[-1], told
-        told.append(events.next_event(5))
-    jobs = [event["data"] for event in told if event and event["topic"] == "job"]
+            ends -= {told[-1]["topic"], told[-1]["data"]["state"]}
+    jobs = [event["data"] for event in told if event["topic"] == "job"]
     assert {data["id"] for data in jobs} == {job}
     assert jobs[0]["state"] == "running" and jobs[-1]["state"] == "done"
     done = [data["done"] for data in jobs]

@@ -48,13 +48,13 @@ def test_plugged_in_moved_and_taken_out(world, desk):
     assert (nic["nic"], nic["network"], nic["ip"]) == (1, "nic-b", "10.62.0.2")
     name, _, cable = seen(desk, nic["mac"])
     assert cable == "1"
-    assert vdi.guest_do(desk["ip"], f"lease {name}", timeout=20) == nic["ip"]
+    assert vdi.guest_do(desk["ip"], f"lease {name}") == nic["ip"]
     assert vdi.guest_do(desk["ip"], "ping 10.62.0.1") == "ok"
 
     # another network, at once: the old address is worth nothing there
     moved = world.call("desktop.nic.update", desktop="nics", nic=1, network="nic-a")["nics"][1]
     assert moved["mac"] == nic["mac"] and moved["ip"].startswith("10.61.0.")
-    assert vdi.guest_do(desk["ip"], f"lease {name}", timeout=20) == moved["ip"]
+    assert vdi.guest_do(desk["ip"], f"lease {name}") == moved["ip"]
     assert tap_of(world, "nics", 1)["master"] == tap_of(world, "nics", 0)["master"]
 
     left = world.call("desktop.nic.remove", desktop="nics", nic=1)["nics"]
@@ -141,7 +141,7 @@ def test_eight_and_no_more(world):
 def desk6(desk):
     """The same with its IPv6 address, as DHCPv6 would give it: it has no client."""
     vdi.guest_do(desk["ip"], "later ip addr add fd61::2/64 dev eth0")
-    vdi.guest_wait("fd61::2", 20)
+    vdi.guest_wait("fd61::2")
     return {**desk, "ip6": "fd61::2"}
 
 
@@ -176,7 +176,8 @@ def test_openings(world, desk6, services):
 
 def test_ipv6_forward(world, desk6, outside6):
     assert outside6.ask(OUTSIDE_HOST6, 8007) is None
-    made = world.call("network.forward.add", desktop="nics", host_port=8007, port=7, host_address=OUTSIDE_HOST6)
+    made = world.call_when_free("network.forward.add", desktop="nics", host_port=8007, port=7,
+                                host_address=OUTSIDE_HOST6)
     assert made["ip6"] == desk6["ip6"]
     assert outside6.ask(OUTSIDE_HOST6, 8007) == f"nics {desk6['mac']} {desk6['ip']}"
     world.call_when_free("network.forward.delete", forward=made["id"])

@@ -1,18 +1,16 @@
 """Work on the disks of a desktop that is stopped: its QEMU is there, its guest is not, and nobody has
 to wait for the work."""
-import time
-
 import pytest
 import vdi
 
-BLOCKS = 90  # of 64 KiB each
+BLOCKS = 110  # of 64 KiB each
 OLD, NEW = 128, 128 * (2 + BLOCKS)  # where they begin
 
 
 @pytest.fixture(scope="module")
 def daemon(build, vdi_user, guest_image):
     # so slow that a merge is under way for a while
-    daemon = vdi.Daemon(build / "vdi-hostd/vdi-hostd", {"desktops": {"merge_rate_mib_s": "2"}})
+    daemon = vdi.Daemon(build / "vdi-hostd/vdi-hostd", {"desktops": {"merge_rate_mib_s": "1"}})
     daemon.start()
     try:
         daemon.import_image(guest_image)
@@ -98,7 +96,9 @@ def test_it_stops_beneath_the_merge(daemon, ada):
     daemon.call("desktop.stop", desktop="ada", mode="force")
     assert daemon.desktop("ada")["state"] == "stopped"
     vdi.wait_until(lambda: qemus() and qemus() != [pid], 10, "a parked QEMU")
-    time.sleep(1)  # one that dies before it is ready is an error, as a start's would be
+    # one that dies before it is ready is an error, as a start's would be
+    done = daemon.call("job.get", job=job)["done"]
+    vdi.wait_until(lambda: daemon.call("job.get", job=job)["done"] != done, 10, "it to be at work")
     vdi.kill_pid(qemus()[0])
     finish(daemon, job)
     assert daemon.desktop("ada")["state"] == "stopped" and qemus() == []

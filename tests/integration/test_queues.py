@@ -33,7 +33,7 @@ def ask(ip, *commands):
     still for some seconds now and then on a busy machine, however many queues it has."""
     def attempt():
         try:
-            return vdi.guest_do(ip, *commands)
+            return vdi.guest_do(ip, *commands, timeout=20)
         except TimeoutError:
             return None
     return vdi.wait_until(attempt, 60, "the guest to answer")

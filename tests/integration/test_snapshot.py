@@ -46,7 +46,7 @@ def ada(world):
     ip = world.desktop("ada")["ip"]
     vdi.guest_wait(ip)
     yield ip
-    world.call("desktop.delete", desktop="ada", force=True)
+    world.call_when_free("desktop.delete", desktop="ada", force=True)
 
 
 def write(ip, block, text):
@@ -151,7 +151,7 @@ class Writer(threading.Thread):
 
     def stop(self):
         self.stopping = True
-        self.join(30)
+        self.join(120)
         assert not self.is_alive() and self.values
         return self.values
 
@@ -163,7 +163,7 @@ def check_values(ip, values):
 
 def bulk(ip, first, count, text):
     """Many blocks at once."""
-    assert vdi.guest_do(ip, f"fill {first} {count} {text}", "sync", timeout=60) == ["ok", "ok"]
+    assert vdi.guest_do(ip, f"fill {first} {count} {text}", "sync") == ["ok", "ok"]
 
 
 def restart(daemon, desktop, ip):

@@ -130,7 +130,7 @@ def test_gc_killed(daemon, point):
     daemon.restart(env={"VDI_CRASH_AT": point})
     with pytest.raises((ConnectionError, vdi.RpcError)):
         job(daemon, "image.gc", min_age_s=0)
-    assert daemon.process.wait(10) != 0
+    assert daemon.process.wait(60) != 0
     daemon.process = None
     daemon.start()
     assert list((daemon.state / "tmp").iterdir()) == []

@@ -93,6 +93,44 @@ def test_vlan_put_back(net, spaces, script, filtering):
     assert (vlans_of("up0"), vlans_of("br0")) == others
 
 
+def test_no_default_vlan(net, spaces, script, filtering):
+    """A bridge that gives its ports no VLAN: that is said as long as it is so, and nothing is tried again and
+    again, since it is the administrator's to change."""
+    run("ip", "link", "set", "br0", "type", "bridge", "vlan_default_pvid", "0")
+    made = net.call("network.create", name="office", kind="bridged", uplink="br0")
+    far = made["bridge"].replace("vdibr", "vdidn")
+    guest = plug(net, spaces, made, "one")
+
+    def said():
+        return net.call("network.get", network="office")["differences"]
+
+    assert not guest.pings("10.70.0.2")
+    difference, = said()
+    assert f"bridge vlan add dev {far} vid VLAN pvid untagged" in difference and "--vlan" in difference
+    # a repair of something else is over, and the looks that follow begin none
+    with net.client() as client:
+        client.call("events.subscribe", topics=["network"])
+        run("ip", "link", "set", far, "down")
+        told = [client.next_event(60) for _ in range(2)]
+        assert [event and event["data"]["state"] for event in told] == ["degraded", "active"]
+        for command in ("add", "del"):
+            run("bridge", "vlan", command, "dev", far, "vid", "99")
+            assert client.next_event(3) is None and said() == [difference]
+    # it clears when somebody does that, and is said again when it is so again
+    run("bridge", "vlan", "add", "dev", far, "vid", "7", "pvid", "untagged")
+    assert said() == [] and guest.dhcp(script)["router"] == "10.70.0.2" and guest.pings("10.70.0.2")
+    net.restart()
+    assert said() == [] and vlans_of(far) == ALONE_IN_7 and guest.pings("10.70.0.2")
+    run("bridge", "vlan", "del", "dev", far, "vid", "7")
+    assert said() == [difference]
+    # and a network with a VLAN of its own needs nobody
+    seven = create(net, "seven", vlan=7)
+    assert vlans_of(seven["far"]) == ALONE_IN_7
+    net.call("desktop.delete", desktop="one")
+    drop(net, "office", "seven")
+    assert vdi.our_links() == [] and vdi.our_tables() == []
+
+
 def test_unfiltered_vlan(net, spaces, script, vlans):
     """Where the bridge does not filter, a VLAN is a sub-interface of it."""
     before = shown()

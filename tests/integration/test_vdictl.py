@@ -34,7 +34,7 @@ class Case(unittest.TestCase):
         self.env = {**os.environ, "VDI_SOCKET": self.server.path}
 
     def run_vdictl(self, *args, **options):
-        return subprocess.run([VDICTL, *args], env=self.env, capture_output=True, timeout=20,
+        return subprocess.run([VDICTL, *args], env=self.env, capture_output=True, timeout=120,
                               **options)
 
     def good(self, *args):
@@ -135,7 +135,7 @@ class Statuses(Case):
     def test_full_disk(self):
         with open("/dev/full", "wb") as full:
             done = subprocess.run([VDICTL, "call", "host.info"], env=self.env, stdout=full,
-                                  stderr=subprocess.PIPE, timeout=20)
+                                  stderr=subprocess.PIPE, timeout=120)
         self.assertEqual(done.returncode, 1)
 
 
@@ -161,7 +161,7 @@ class Output(Case):
         for columns, last in ((20, b"NAME"), (29, b"STATE"), (80, b"IP")):
             master, slave = pty.openpty()
             fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-            subprocess.run([VDICTL, "desktop", "list"], env=self.env, stdout=slave, timeout=20)
+            subprocess.run([VDICTL, "desktop", "list"], env=self.env, stdout=slave, timeout=120)
             self.assertEqual(os.read(master, 65536).split(b"\r\n")[0].split()[-1], last)
             os.close(slave)
             os.close(master)
@@ -347,7 +347,7 @@ class Jobs(Case):
         while len(self.server.calls) < 4:
             time.sleep(0.01)
         run.send_signal(signal.SIGINT)
-        _, errors = run.communicate(timeout=20)
+        _, errors = run.communicate(timeout=120)
         self.assertEqual(run.returncode, 1)
         self.assertEqual(errors, b"vdictl: stopped on request\n")
         self.assertIn(("job.cancel", {"job": "j1"}), self.server.calls)
@@ -357,7 +357,7 @@ class Jobs(Case):
         self.job.update(done=50)
         run = subprocess.Popen([VDICTL, *self.imports()], env=self.env, stderr=slave,
                                stdout=subprocess.PIPE)
-        run.communicate(timeout=20)
+        run.communicate(timeout=120)
         os.close(slave)
         shown = b""
         try:
@@ -441,7 +441,7 @@ class Completion(Case):
                   'COMP_WORDS=(vdictl desktop cre); COMP_CWORD=2; _vdictl; '
                   'echo "${COMPREPLY[@]}"')
         done = subprocess.run(["bash", "-c", script], env=self.env, capture_output=True,
-                              timeout=20)
+                              timeout=120)
         self.assertEqual((done.stdout, done.stderr), (b"create\n", b""))
 
 

@@ -172,9 +172,9 @@ def test_put_back(net, spaces, switch):
         client.call("events.subscribe", topics=["network"])
 
         def until(state):
-            event = client.next_event(30)
+            event = client.next_event()
             while event and event["data"]["state"] != state:
-                event = client.next_event(30)
+                event = client.next_event()
             assert event, f"{state} never came\n{net.tail()}"
             return event["data"]
 

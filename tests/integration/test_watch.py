@@ -65,7 +65,7 @@ def test_deleted_taps_come_back_under_their_nics(world, guest):
     never saw a cable pulled, goes on under the same QEMU."""
     world.call("network.create", name="other", kind="isolated", cidr="10.78.0.0/24")
     nic = world.call("desktop.nic.add", desktop="watched", network="other", to_guest_kbit=20000)["nics"][-1]
-    vdi.wait_until(lambda: vdi.guest_do(guest["ip"], "lease eth1", timeout=20) == nic["ip"], 20, "a lease")
+    vdi.wait_until(lambda: vdi.guest_do(guest["ip"], "lease eth1") == nic["ip"], 20, "a lease")
     pid = world.call("desktop.get", desktop="watched")["pid"]
     taps = [tap_of(guest), f"{tap_of(guest)[:-1]}{nic['nic']}"]
     for tap in taps:
@@ -74,10 +74,10 @@ def test_deleted_taps_come_back_under_their_nics(world, guest):
         vdi.wait_until(lambda: world.call("network.get", network=name)["differences"] == [], 10, name)
     assert "tbf" in run("tc", "qdisc", "show", "dev", taps[1]).stdout
     assert vdi.wait_until(lambda: vdi.guest_who(guest["ip"]), 10, "the guest")
-    assert vdi.guest_do(guest["ip"], "ping 10.78.0.1") == "ok"
+    vdi.wait_until(lambda: vdi.guest_do(guest["ip"], "ping 10.78.0.1") == "ok", 10, "its other NIC")
     assert world.call("desktop.get", desktop="watched")["pid"] == pid
     world.call("desktop.nic.remove", desktop="watched", nic=nic["nic"])
-    world.call("network.delete", network="other")
+    world.call_when_free("network.delete", network="other")
 
 
 @pytest.mark.parametrize("argv", [

@@ -13,6 +13,9 @@ import subprocess
 import tempfile
 import time
 
+# How many times as long as on a machine of its own something may take: tests run side by side on two
+# processors. Nobody waits so long when all is well.
+BUSY = 4
 OUR_PROGRAMS = ("qemu-system-x86", "qemu-img", "dnsmasq", "vdi-hostd")
 
 
@@ -30,7 +33,7 @@ class RpcError(Exception):
 class Client:
     """One connection to the control socket. Answers may overtake each other; events are kept."""
 
-    def __init__(self, path, timeout=60):
+    def __init__(self, path, timeout=240):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(timeout)
         self.sock.connect(str(path))
@@ -89,7 +92,7 @@ class Client:
     def call(self, method, fds=(), **params):
         return self.wait(self.send(method, params, fds))
 
-    def next_event(self, timeout=10):
+    def next_event(self, timeout=60):
         """The next event of a subscribed connection, or None."""
         old = self.sock.gettimeout()
         self.sock.settimeout(timeout)
@@ -108,7 +111,9 @@ class Client:
 
 
 def wait_until(condition, timeout, what, pause=0.05):
-    """The condition's first true value; a test failure that says what was awaited otherwise."""
+    """The condition's first true value; a test failure that says what was awaited otherwise. `timeout` is
+    what it may take on a machine that does nothing else."""
+    timeout = max(BUSY * timeout, 30)
     end = time.monotonic() + timeout
     while True:
         value = condition()
@@ -241,7 +246,7 @@ class Daemon:
         assert self.process.poll() is None, \
             f"the daemon ended with {self.process.returncode}:\n{self.tail()}"
         try:
-            with Client(self.socket, 5) as client:
+            with Client(self.socket, 20) as client:
                 client.call("host.ping")
             return True
         except OSError:
@@ -256,7 +261,7 @@ class Daemon:
         pids = [int(pid) for pid in children.read_text().split()]
         return [self.process.pid] + [p for p in pids if (stat_of(p) or " ")[0] == "vdi-hostd"]
 
-    def stop(self, timeout=15):
+    def stop(self, timeout=60):
         """SIGTERM; its exit status."""
         if self.process is None:
             return None
@@ -270,7 +275,7 @@ class Daemon:
         """SIGKILL to both halves at once: a crash."""
         for pid in reversed(self.halves()):
             kill_pid(pid)
-        self.process.wait(10)
+        self.process.wait(60)
         self.process = None
 
     def restart(self, **kwargs):
@@ -278,14 +283,14 @@ class Daemon:
             self.stop()
         return self.start(**kwargs)
 
-    def client(self, timeout=90):
+    def client(self, timeout=240):
         return Client(self.socket, timeout)
 
     def call(self, method, **params):
         with self.client() as client:
             return client.call(method, **params)
 
-    def call_when_free(self, method, timeout=10, **params):
+    def call_when_free(self, method, timeout=60, **params):
         """The same once nothing else is under way there."""
         end = time.monotonic() + timeout
         while True:
@@ -301,7 +306,7 @@ class Daemon:
     def import_image(self, path, name="guest"):
         fd = os.open(path, os.O_RDONLY)
         try:
-            with self.client(120) as client:
+            with self.client() as client:
                 return client.call("image.import", fds=[fd], name=name, publish=True, wait=True)
         finally:
             os.close(fd)
@@ -338,7 +343,7 @@ class Daemon:
     def delete_all(self):
         with self.client() as client:
             for desktop in client.call("desktop.list")["items"]:
-                client.call("desktop.delete", desktop=desktop["id"], force=True)
+                self.call_when_free("desktop.delete", desktop=desktop["id"], force=True)
             for network in client.call("network.list")["items"]:
                 self.call_when_free("network.delete", network=network["id"])
 
@@ -372,7 +377,7 @@ class Daemon:
 
 # ---- the guest (tests/guest) ----
 
-def guest_who(ip, timeout=5):
+def guest_who(ip, timeout=20):
     """(hostname, mac, address) as the guest says, or None."""
     try:
         with socket.create_connection((ip, 7), timeout) as sock:
@@ -382,7 +387,7 @@ def guest_who(ip, timeout=5):
         return None
 
 
-def guest_do(ip, *commands, timeout=20):
+def guest_do(ip, *commands, timeout=60):
     """Answers of the guest's command port, one a command; see tests/guest/init/serve."""
     with socket.create_connection((ip, 8), timeout) as sock:
         file = sock.makefile("rw")
@@ -395,4 +400,4 @@ def guest_do(ip, *commands, timeout=20):
 
 
 def guest_wait(ip, timeout=60):
-    return wait_until(lambda: guest_who(ip, 2), timeout, f"the guest at {ip} to answer", 0.2)
+    return wait_until(lambda: guest_who(ip, 5), timeout, f"the guest at {ip} to answer", 0.2)

@@ -25,6 +25,7 @@ struct question {
 
 struct look {
 	struct network *network;
+	bool to_mend; /* only what a repair mends */
 	json_t *actual, *differences;
 	struct question *question;
 	size_t n, at;
@@ -248,6 +249,25 @@ static void look_vlan(struct look *look, struct netcfg *netcfg, const char *brid
 		       row->uplink);
 }
 
+/*
+ * In a VLAN of its own choice it is as wished. Without one it is in what the bridge gives to a new
+ * port, or the administrator to this one; a bridge with default_pvid 0 gives none.
+ */
+static void look_vlan_of_port(struct look *look, struct netcfg *netcfg,
+			      const struct netcfg_link *uplink, const struct netcfg_link *far)
+{
+	const struct db_network *row = &look->network->row;
+	uint16_t pvid;
+	if (row->vlan || !uplink->vlan_filtering || far->master != uplink->index ||
+	    netcfg_port_pvid(netcfg, far->name, &pvid, NULL) < 0 || pvid != 0)
+		return;
+	differ(look,
+	       "bridge %s has veth %s in no VLAN, so it drops all that desktops send; put it into "
+	       "one (bridge vlan add dev %s vid VLAN pvid untagged), or make the network anew with "
+	       "--vlan",
+	       row->uplink, far->name, far->name);
+}
+
 /* The two veths that join it to a bridge of the administrator's; what else that one's port is like
  * is the administrator's business. */
 static void look_join(struct look *look, struct netcfg *netcfg, const char *bridge,
@@ -273,6 +293,8 @@ static void look_join(struct look *look, struct netcfg *netcfg, const char *brid
 	if (near.mtu != own.mtu || far.mtu != uplink->mtu)
 		differ(look, "veths %s and %s do not have the MTU of their bridges", near.name,
 		       far.name);
+	if (!look->to_mend)
+		look_vlan_of_port(look, netcfg, uplink, &far);
 	if (row->vlan && far.master == uplink->index &&
 	    netcfg_port_has_pvid(netcfg, far.name, (uint16_t)row->vlan, &in_vlan, NULL) == 0 &&
 	    !in_vlan)
@@ -450,11 +472,12 @@ static void look_now(struct look *look)
 	ask_next(look);
 }
 
-void look_begin(struct network *network, look_cb cb, void *data)
+void look_begin(struct network *network, bool to_mend, look_cb cb, void *data)
 {
 	struct look *look = mem_new(struct look);
 	bool first = !network->looks;
 	look->network = network;
+	look->to_mend = to_mend;
 	look->actual = json_object();
 	look->differences = json_array();
 	look->cb = cb;

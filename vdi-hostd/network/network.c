@@ -345,7 +345,7 @@ void networks_look(struct networks *all, const char *ref, network_look_cb cb, vo
 	}
 	struct get *get = mem_new(struct get);
 	*get = (struct get){all, cb, data};
-	look_begin(network, on_look, get);
+	look_begin(network, false, on_look, get);
 }
 
 void networks_hosts_source(struct networks *all,

@@ -204,9 +204,10 @@ typedef void (*look_cb)(void *data, struct network *network, json_t *actual, jso
 			const struct err *err);
 /**
  * look_begin() - find out how a network is now, and what of it is not as wished
+ * @to_mend: leave out what no repair mends, since it is the administrator's
  * @cb: once; both are borrowed; @network is NULL with an error if it went meanwhile
  */
-void look_begin(struct network *network, look_cb cb, void *data);
+void look_begin(struct network *network, bool to_mend, look_cb cb, void *data);
 /** look_cancel_all() - the network goes: who looks is told */
 void look_cancel_all(struct network *network);
 

@@ -85,7 +85,7 @@ static void on_pause(uv_timer_t *timer)
 		}
 		network->suspect = false;
 		if (network_has_kernel_part(network))
-			look_begin(network, on_look, NULL);
+			look_begin(network, true, on_look, NULL);
 	}
 }
 

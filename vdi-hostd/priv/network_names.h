@@ -10,41 +10,38 @@ struct link_name {
 	char text[NETCFG_NAME_MAX + 1];
 };
 
-static inline struct link_name bridge_name(uint32_t network)
+static inline struct link_name network_link_name(const char *what, uint32_t network)
 {
 	struct link_name ret;
-	snprintf(ret.text, sizeof(ret.text), "vdibr%u", network);
+	snprintf(ret.text, sizeof(ret.text), "vdi%s%u", what, network);
 	return ret;
+}
+
+static inline struct link_name bridge_name(uint32_t network)
+{
+	return network_link_name("br", network);
 }
 
 static inline struct link_name vxlan_name(uint32_t network)
 {
-	struct link_name ret;
-	snprintf(ret.text, sizeof(ret.text), "vdivx%u", network);
-	return ret;
+	return network_link_name("vx", network);
 }
 
 static inline struct link_name vlan_name(uint32_t network)
 {
-	struct link_name ret;
-	snprintf(ret.text, sizeof(ret.text), "vdivl%u", network);
-	return ret;
+	return network_link_name("vl", network);
 }
 
 /* the ends of the veths that join a network's bridge to one of the administrator's: in ours ... */
 static inline struct link_name near_name(uint32_t network)
 {
-	struct link_name ret;
-	snprintf(ret.text, sizeof(ret.text), "vdiup%u", network);
-	return ret;
+	return network_link_name("up", network);
 }
 
 /* ... and in that one */
 static inline struct link_name far_name(uint32_t network)
 {
-	struct link_name ret;
-	snprintf(ret.text, sizeof(ret.text), "vdidn%u", network);
-	return ret;
+	return network_link_name("dn", network);
 }
 
 static inline struct link_name tap_name(uint32_t desktop, uint32_t nic)

@@ -15,7 +15,7 @@
 
 #include "base/mem.h"
 
-#define WATCHDOG_MS 5000
+#define WATCHDOG_MS 60000
 
 /* One connection under test, its peer's end, and what its callbacks heard. */
 struct fixture {

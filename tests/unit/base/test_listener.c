@@ -15,7 +15,7 @@
 
 #include "base/mem.h"
 
-#define WATCHDOG_MS 5000
+#define WATCHDOG_MS 60000
 
 struct fixture {
 	uv_loop_t loop;

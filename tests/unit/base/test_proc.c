@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-#define WATCHDOG_MS 5000
+#define WATCHDOG_MS 60000
 
 /* A child that waits to be killed, under a name that a careless parser stumbles on. */
 static pid_t spawn(void)

@@ -10,7 +10,7 @@
 
 #include "tests/unit/netcfg/netns.h"
 
-#define GUEST_WAIT_MS 150
+#define GUEST_WAIT_MS 500 /* what is closed is silent, so this costs time */
 
 struct guest {
 	int ns;

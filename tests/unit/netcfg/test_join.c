@@ -263,6 +263,60 @@ static void test_mtu(void **state)
 	assert_int_equal(link_of(netcfg, "br0").mtu, 9000);
 }
 
+/* Does the host hear what is sent to it by that MAC, as one does that learned it before? */
+static bool host_hears(int tap, const uint8_t *mac)
+{
+	static unsigned int number;
+	const struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons(9)};
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct pollfd ready = {.fd = fd, .events = POLLIN};
+	assert_int_equal(bind(fd, (const struct sockaddr *)&own, sizeof(own)), 0);
+	for (int i = 0; i < 20; i++) {
+		struct frame frame = frame_udp(mac, mac_a, "10.9.8.2", ++number, "10.9.8.1", 9);
+		frame_send(tap, &frame);
+		if (poll(&ready, 1, 100) == 1)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A bridge that nobody gave a MAC has the lowest of its ports': ours while it has no other, and one
+ * that stays the same. When another one comes, who knows the bridge by ours reaches it all the
+ * same.
+ */
+static void test_mac(void **state)
+{
+	static const uint8_t of_a_guest[6] = {0xfe, 0xfe, 0xff, 0xff, 0xff, 0xff};
+	struct netcfg *netcfg = *state;
+	struct err err;
+	const struct netcfg_bridge bridge = {.mtu = 0};
+	netns_run(
+		"ip link add br0 type bridge; ip link set br0 up; ip addr add 10.9.8.1/24 dev br0");
+	assert_ok(netcfg_bridge_ensure(netcfg, "vdibr1", &bridge, &err));
+	assert_ok(netcfg_join_ensure(netcfg, &join, &err));
+	const struct netcfg_link far = link_of(netcfg, "vdidn1");
+	int a = tap_on(netcfg, "vdi1n0", "vdibr1");
+	for (int i = 0; i < 2; i++) {
+		assert_memory_equal(link_of(netcfg, "br0").mac, far.mac, sizeof(far.mac));
+		assert_true(host_hears(a, far.mac));
+		netns_run("ip link delete vdidn1");
+		assert_ok(netcfg_join_ensure(netcfg, &join, &err));
+	}
+	/* even the highest that the kernel or libvirt gives to the port of a virtual machine wins
+	 */
+	netns_run("ip link add vm0 address fe:fe:ff:ff:ff:ff type veth peer name vm1; "
+		  "ip link set vm0 master br0 up; ip link set vm1 up");
+	assert_memory_equal(link_of(netcfg, "br0").mac, of_a_guest, sizeof(of_a_guest));
+	assert_true(host_hears(a, far.mac) && host_hears(a, of_a_guest));
+	/* so nothing changes when ours goes and comes */
+	assert_ok(netcfg_join_delete(netcfg, "vdiup1", "vdidn1", &err));
+	assert_memory_equal(link_of(netcfg, "br0").mac, of_a_guest, sizeof(of_a_guest));
+	assert_ok(netcfg_join_ensure(netcfg, &join, &err));
+	assert_memory_equal(link_of(netcfg, "br0").mac, of_a_guest, sizeof(of_a_guest));
+	close(a);
+}
+
 /* ---- VLANs ---- */
 
 static bool can(const char *command)
@@ -331,6 +385,53 @@ static void test_filtering(void **state)
 	netns_run("bridge vlan add dev vdidn1 vid 5");
 	assert_ok(netcfg_join_ensure(netcfg, &join, &err));
 	assert_false(in_vlan(netcfg, 1));
+}
+
+static unsigned int pvid_of(struct netcfg *netcfg, const char *name)
+{
+	struct err err;
+	uint16_t pvid;
+	assert_ok(netcfg_port_pvid(netcfg, name, &pvid, &err));
+	return pvid;
+}
+
+/* A bridge that gives its ports no VLAN: its administrator does, and that stays. */
+static void test_no_default_vlan(void **state)
+{
+	struct netcfg *netcfg = *state;
+	struct err err;
+	struct netcfg_join wish = join;
+	SKIP_UNLESS(CAN_FILTER, "bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)");
+	bridges_make(netcfg, "vlan_filtering 1 vlan_default_pvid 0");
+	int a = tap_on(netcfg, "vdi1n0", "vdibr1"), b = tap_on(netcfg, "out0", "br0");
+	netns_run("bridge vlan add dev out0 vid 5 pvid untagged");
+	assert_ok(netcfg_join_ensure(netcfg, &join, &err));
+	assert_joined(netcfg);
+	assert_int_equal(pvid_of(netcfg, "vdidn1"), 0);
+	struct frame frame = frame_number(1);
+	frame_send(a, &frame);
+	assert_false(frame_heard(b, &frame, 300));
+	/* a member without a say in what comes untagged */
+	netns_run("bridge vlan add dev vdidn1 vid 5 untagged; bridge vlan add dev vdidn1 vid 6-9");
+	assert_int_equal(pvid_of(netcfg, "vdidn1"), 0);
+	netns_run("bridge vlan add dev vdidn1 vid 5 pvid untagged");
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(pvid_of(netcfg, "vdidn1"), 5);
+		assert_ok(netcfg_join_ensure(netcfg, &join, &err));
+	}
+	frame = frame_number(2);
+	assert_true(frame_passes_soon(a, &frame, b, &frame));
+	/* a network that has one needs nobody's help */
+	assert_ok(netcfg_join_delete(netcfg, "vdiup1", "vdidn1", &err));
+	wish.vlan = 5;
+	assert_ok(netcfg_join_ensure(netcfg, &wish, &err));
+	assert_int_equal(pvid_of(netcfg, "vdidn1"), 5);
+	frame = frame_number(3);
+	assert_true(frame_passes_soon(a, &frame, b, &frame));
+	close(a);
+	close(b);
+	assert_ok(netcfg_join_delete(netcfg, "vdiup1", "vdidn1", &err));
+	assert_int_equal(pvid_of(netcfg, "vdidn1"), 0);
 }
 
 /* What passes is in that VLAN, tagged where the bridge tags it. */
@@ -404,10 +505,16 @@ static void test_vlan_of_a_bridge(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		netns_test(test_bad_input),        netns_test(test_joined),
-		netns_test(test_set_right),        netns_test(test_other_goes_and_comes),
-		netns_test(test_another_way),      netns_test(test_mtu),
-		netns_test(test_filtering),        netns_test(test_filtered_frames),
+		netns_test(test_bad_input),
+		netns_test(test_joined),
+		netns_test(test_set_right),
+		netns_test(test_other_goes_and_comes),
+		netns_test(test_another_way),
+		netns_test(test_mtu),
+		netns_test(test_mac),
+		netns_test(test_filtering),
+		netns_test(test_no_default_vlan),
+		netns_test(test_filtered_frames),
 		netns_test(test_vlan_of_a_bridge),
 	};
 	netns_require();

@@ -210,7 +210,7 @@ static void test_stands_still(void **state)
 	assert_int_equal(still.err.code, ERR_TIMEOUT);
 	assert_non_null(strstr(still.err.msg, "stood still"));
 	assert_int_equal(still.kills, 1);
-	run(&busy, (struct convert_limits){.still_ms = 400, .deadline_ms = 1000});
+	run(&busy, (struct convert_limits){.still_ms = 2500, .deadline_ms = 3000});
 	assert_int_equal(busy.err.code, ERR_TIMEOUT);
 	assert_non_null(strstr(busy.err.msg, "deadline"));
 }

@@ -143,7 +143,7 @@ static void test_silent_pipe(void **state)
 	struct outcome outcome = take_pipe("printf some; exec sleep 1 >/dev/null",
 					   (struct intake_limits){.stall_ms = 5000});
 	assert_int_equal(outcome.err.code, 0);
-	outcome = take_pipe("printf some; sleep 0.5", (struct intake_limits){.stall_ms = 50});
+	outcome = take_pipe("printf some; sleep 3", (struct intake_limits){.stall_ms = 50});
 	assert_int_equal(outcome.err.code, ERR_TIMEOUT);
 	assert_non_null(strstr(outcome.err.msg, "pipe"));
 }

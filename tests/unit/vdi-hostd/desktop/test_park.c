@@ -118,7 +118,7 @@ static void a_parked_one_that_hangs_is_killed(void **state)
 	/* a start that comes now waits for the end, and does not hinder it */
 	int ends = bench->ends;
 	desktop_start(desktop, 0, bench_end, bench);
-	assert_int_equal(bench_hurry(bench, 1500, 2000), 1);
+	assert_int_equal(bench_hurry(bench, 1100, 2000), 1);
 	bench_wait(bench, ends + 1);
 	assert_int_equal(bench->calls[PRIV_QEMU_SIGNAL], 1);
 	assert_ptr_equal(bench->got, desktop);
@@ -299,7 +299,7 @@ static void a_restart_by_policy_goes_on_from_it(void **state)
 	bench_kill(bench);
 	bench_until(bench, work.readies == 2);
 	assert_int_equal(desktop_state(desktop), DESKTOP_FAILED);
-	assert_int_equal(bench_hurry(bench, 300, 1000), 1);
+	assert_int_equal(bench_hurry(bench, 100, 1000), 1);
 	bench_until(bench, desktop_state(desktop) == DESKTOP_RUNNING);
 	assert_int_equal(bench->n_pids, 2);
 	assert_int_equal(work.gones, 1);

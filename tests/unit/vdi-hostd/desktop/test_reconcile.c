@@ -239,7 +239,7 @@ static void a_monitor_that_does_not_answer(void **state)
 	assert_non_null(strstr(desktop_row(desktop)->state_reason, "does not answer"));
 	assert_true(bench_process_lives(bench));
 	bench->at = NULL;
-	assert_int_equal(bench_hurry(bench, 500, 1000), 1);
+	assert_int_equal(bench_hurry(bench, 100, 1000), 1);
 	bench_until(bench, desktop_row(desktop)->state_reason[0] == '\0');
 	assert_non_null(desktop_qmp(desktop));
 }
@@ -260,7 +260,7 @@ static void a_monitor_whose_socket_is_gone(void **state)
 	assert_int_equal(desktop_state(desktop), DESKTOP_RUNNING);
 	assert_null(desktop_qmp(desktop));
 	assert_int_equal(rename(aside, path), 0);
-	assert_int_equal(bench_hurry(bench, 500, 1000), 1);
+	assert_int_equal(bench_hurry(bench, 100, 1000), 1);
 	bench_until(bench, desktop_qmp(desktop) && desktop_row(desktop)->state_reason[0] == '\0');
 }
 

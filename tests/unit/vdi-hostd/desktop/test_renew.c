@@ -109,7 +109,8 @@ static void after_a_crash(void **state)
 	int made = bench->made;
 	bench_stop_daemon(bench);
 	bench_kill(bench);
-	usleep(20000);
+	while (bench_process_lives(bench))
+		usleep(200);
 	bench_start_daemon(bench);
 	bench_reconcile(bench);
 	assert_int_equal(bench->made, made + 1);

@@ -84,7 +84,7 @@ static void a_monitor_that_is_lost(void **state)
 	fails(bench, desktop_pause, desktop, ERR_UNAVAILABLE);
 	fails(bench, desktop_reset, desktop, ERR_UNAVAILABLE);
 	bench->guest_runs = false; /* what happened while nobody listened */
-	assert_int_equal(bench_hurry(bench, 500, 1000), 1);
+	assert_int_equal(bench_hurry(bench, 100, 1000), 1);
 	bench_until(bench, desktop_state(desktop) == DESKTOP_PAUSED);
 	assert_true(bench_process_lives(bench));
 	works(bench, desktop_resume, desktop, DESKTOP_RUNNING);
@@ -99,7 +99,7 @@ static void a_monitor_that_talks_rubbish(void **state)
 	assert_int_equal(desktop_state(desktop), DESKTOP_RUNNING);
 	assert_non_null(strstr(desktop_row(desktop)->state_reason, "monitor is lost"));
 	assert_true(bench_process_lives(bench));
-	assert_int_equal(bench_hurry(bench, 500, 1000), 1);
+	assert_int_equal(bench_hurry(bench, 100, 1000), 1);
 	bench_until(bench, desktop_row(desktop)->state_reason[0] == '\0');
 	works(bench, desktop_pause, desktop, DESKTOP_PAUSED);
 }

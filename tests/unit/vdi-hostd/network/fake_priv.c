@@ -56,7 +56,7 @@ pid_t fake_priv_spawn(struct fake_priv *fake, uint32_t slot)
 		_exit(127);
 	}
 	/* until it is what it shall be, its arguments are the test's own */
-	for (int i = 0; i < 200 && !fake->dies; i++) {
+	for (int i = 0; i < 20000 && !fake->dies; i++) {
 		char path[64], text[300] = "";
 		snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
 		int fd = open(path, O_RDONLY | O_CLOEXEC);

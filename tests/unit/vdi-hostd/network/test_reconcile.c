@@ -96,7 +96,8 @@ static void test_stop_in_the_middle(void **state)
 		bench_until(bench, fake_priv_count(&bench->fake, verbs[i]) == asked + 1);
 		uint64_t begun = uv_hrtime();
 		bench_stop_daemon(bench);
-		assert_true(uv_hrtime() - begun < 2000000000u);
+		/* which is silent for good: who waits for it waits for a plan's deadline */
+		assert_true(uv_hrtime() - begun < 10000000000u);
 		assert_int_equal(bench->answers, before + 1);
 		assert_int_equal(bench->err.code, ERR_CANCELLED);
 		bench->fake.silent = 0;

@@ -108,7 +108,7 @@ static char *read_line(int fd)
 	char *line = malloc(room);
 	for (;;) {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
-		assert_int_equal(poll(&p, 1, 20000), 1);
+		assert_int_equal(poll(&p, 1, 60000), 1);
 		assert_true(n + 1 < room);
 		if (read(fd, line + n, 1) != 1)
 			fail_msg("QMP ended");
@@ -165,5 +165,5 @@ const char *guest_status(int pid, const char *key)
 void guest_await_end(int pidfd)
 {
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
-	assert_int_equal(poll(&p, 1, 10000), 1);
+	assert_int_equal(poll(&p, 1, 60000), 1);
 }

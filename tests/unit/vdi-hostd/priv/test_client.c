@@ -97,7 +97,7 @@ static void ask(struct bench *bench, const struct priv_request *req, const int *
 static void await(struct bench *bench, int answers)
 {
 	/* UV_RUN_ONCE would block after a timer had done the work */
-	for (int i = 0; i < 20000 && bench->answers < answers; i++) {
+	for (int i = 0; i < 120000 && bench->answers < answers; i++) {
 		uv_run(&bench->loop, UV_RUN_NOWAIT);
 		usleep(500);
 	}

@@ -110,7 +110,7 @@ static int await_status(pid_t pid)
 
 static bool is_gone(pid_t pid)
 {
-	for (int i = 0; i < 500; i++) {
+	for (int i = 0; i < 5000; i++) {
 		const char *state = guest_status(pid, "State");
 		if (state[0] == '\0' || state[0] == 'Z')
 			return true;

@@ -134,7 +134,7 @@ static void test_each_file_is_that_of_its_nic(void **state)
 	close(second);
 	assert_true(if_nametoindex("first") && if_nametoindex("second"));
 	holder_end(&holder);
-	for (int i = 0; i < 500 && if_nametoindex("first"); i++)
+	for (int i = 0; i < 5000 && if_nametoindex("first"); i++)
 		usleep(10000);
 	assert_int_equal(if_nametoindex("first"), 0);
 }

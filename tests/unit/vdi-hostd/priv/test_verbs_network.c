@@ -158,9 +158,11 @@ static void test_network(void **state)
 		 half.runtime_dir);
 	assert_int_equal(system(command), 0);
 	struct priv_reply dnsmasq = ask_network(&half, PRIV_DNSMASQ_SPAWN, &pidfd);
-	for (int i = 0; i < 500 && half_run(&half, "ss -lun | grep -q 10.99.0.1:53") != 0; i++)
+	static const char listens[] =
+		"ss -lun | grep -q 10.99.0.1:53 && ss -lun | grep -q vdibr7:67";
+	for (int i = 0; i < 2000 && half_run(&half, listens) != 0; i++)
 		usleep(10000);
-	assert_int_equal(half_run(&half, "ss -lun | grep -q vdibr7:67"), 0);
+	assert_int_equal(half_run(&half, listens), 0);
 	assert_string_equal(guest_status(dnsmasq.pid, "Uid"), "300000\t300000\t300000\t300000");
 	assert_string_equal(guest_status(dnsmasq.pid, "CapEff"), "0000000000003400");
 	assert_string_equal(guest_status(dnsmasq.pid, "CapBnd"), "0000000000003400");
@@ -182,7 +184,7 @@ static void test_network(void **state)
 	}
 	assert_int_not_equal(half_run(&half, "ip link show vdibr7"), 0);
 	/* down since it was answered; gone when nobody had a wish for a while */
-	for (int i = 0; i < 500 && half_run(&half, "ip link show vdi3n1") == 0; i++)
+	for (int i = 0; i < 2000 && half_run(&half, "ip link show vdi3n1") == 0; i++)
 		usleep(10000);
 	assert_int_not_equal(half_run(&half, "ip link show vdi3n1"), 0);
 	assert_int_not_equal(half_run(&half, "command -v nft && nft list ruleset | grep -q vdibr7"),
