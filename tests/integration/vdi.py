@@ -273,9 +273,11 @@ class Daemon:
 
     def kill(self):
         """SIGKILL to both halves at once: a crash."""
-        for pid in reversed(self.halves()):
+        halves = self.halves()
+        for pid in reversed(halves):
             kill_pid(pid)
         self.process.wait(60)
+        wait_until(lambda: not any(is_alive(pid) for pid in halves), 10, "both halves to be gone")
         self.process = None
 
     def restart(self, **kwargs):

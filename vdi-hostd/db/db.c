@@ -5,12 +5,17 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "vdi-hostd/db/private.h"
 
 #define SLOT_MAX 65535
 #define RESERVE  (8 << 20)
+
+/* One that was killed just now is gone when the kernel has taken all of it back. */
+#define LOCK_WAIT_MS  3000
+#define LOCK_PAUSE_MS 20
 
 /* small: the rows that matter are in the daemon's memory anyway */
 static const char pragmas[] = "PRAGMA journal_mode = WAL;"
@@ -64,6 +69,17 @@ int db_fail_row(const char *table, struct err *err)
 		       table);
 }
 
+static bool lock(int fd)
+{
+	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
+	for (int waited = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; waited += LOCK_PAUSE_MS) {
+		if (waited >= LOCK_WAIT_MS)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	return true;
+}
+
 /* One daemon a state folder, whatever became of the last one: a lock goes with its process. */
 static int take_lock(const char *path, struct err *err)
 {
@@ -72,7 +88,7 @@ static int take_lock(const char *path, struct err *err)
 	_cleanup_close_ int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return err_set_sys(err, err_from_errno(errno), errno, "cannot open %s", name);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+	if (!lock(fd)) {
 		ssize_t n = pread(fd, holder, sizeof(holder) - 1, 0);
 		holder[n > 0 ? n : 0] = '\0';
 		return err_set(err, ERR_BUSY,

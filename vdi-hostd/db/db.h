@@ -15,8 +15,9 @@ struct db;
 
 /**
  * db_open() - open or make the database and bring its schema up to date
- * Errors: ERR_BUSY if another daemon holds it, ERR_UNSUPPORTED if a newer version wrote it (nothing
- * is touched), ERR_CORRUPT, ERR_IO, ERR_LIMIT (disk full).
+ * Blocks for some seconds where another daemon holds it, which may be about to end.
+ * Errors: ERR_BUSY if it still does, ERR_UNSUPPORTED if a newer version wrote it (nothing is
+ * touched), ERR_CORRUPT, ERR_IO, ERR_LIMIT (disk full).
  */
 int db_open(const char *path, struct db **ret, struct err *err) warn_unused;
 void db_close(struct db *db);

@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fixture.h"
@@ -54,6 +55,21 @@ static void second_opener_is_refused(void **state)
 	snprintf(pid, sizeof(pid), "(pid %d)", (int)getpid());
 	assert_non_null(strstr(f->err.msg, pid));
 	fixture_reopen(f);
+}
+
+/* Killed a moment ago, it is not gone yet: its lock goes last. */
+static void one_that_ends_is_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	const pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		/* it has the lock as well as its parent */
+		usleep(200000);
+		_exit(0);
+	}
+	fixture_reopen(f);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
 static void newer_file_is_left_alone(void **state)
@@ -176,6 +192,7 @@ int main(void)
 		test_with_db(keeps_what_it_is_told),
 		test_with_db(transactions_are_whole),
 		test_with_db(second_opener_is_refused),
+		test_with_db(one_that_ends_is_waited_for),
 		test_with_db(newer_file_is_left_alone),
 		test_with_db(migration_that_fails_changes_nothing),
 		test_with_db(damage_is_recognised),
