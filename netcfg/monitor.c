@@ -34,7 +34,7 @@ struct netcfg_monitor {
 	size_t n_names, room;
 	/* of the transaction that is being told: until its end it is not known whose it is */
 	bool changed, gone;
-	char buf[MESSAGE_SIZE];
+	_Alignas(struct nlmsghdr) char buf[MESSAGE_SIZE];
 };
 
 /* struct reading - one netcfg_monitor_read() */
