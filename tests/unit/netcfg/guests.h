@@ -10,7 +10,8 @@
 
 #include "tests/unit/netcfg/netns.h"
 
-#define GUEST_WAIT_MS 500 /* what is closed is silent, so this costs time */
+#define GUEST_WAIT_MS     500 /* what is closed is silent, so this costs time */
+#define GUEST_PATIENCE_MS 10000
 
 struct guest {
 	int ns;
@@ -123,7 +124,8 @@ static inline int guest_serves(const struct guest *guest, int type, unsigned int
 }
 
 /* A connection that stands, or -1 when nobody answers in time. Owned by the caller. */
-static inline int guest_connects(const struct guest *guest, const char *address, unsigned int port)
+static inline int guest_connects_within(const struct guest *guest, const char *address,
+					unsigned int port, int ms)
 {
 	struct sockaddr_storage there;
 	const socklen_t n = endpoint_of(address, port, &there);
@@ -133,29 +135,45 @@ static inline int guest_connects(const struct guest *guest, const char *address,
 	struct pollfd ready = {.fd = fd, .events = POLLOUT};
 	if (connect(fd, (struct sockaddr *)&there, n) == 0)
 		return fd;
-	if (errno == EINPROGRESS && poll(&ready, 1, GUEST_WAIT_MS) == 1 &&
+	if (errno == EINPROGRESS && poll(&ready, 1, ms) == 1 &&
 	    getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0)
 		return fd;
 	close(fd);
 	return -1;
 }
 
-static inline bool guest_reaches(const struct guest *guest, const char *address, unsigned int port)
+/* The same of one that is not refused. */
+static inline int guest_connects(const struct guest *guest, const char *address, unsigned int port)
 {
-	int fd = guest_connects(guest, address, port);
+	return guest_connects_within(guest, address, port, GUEST_PATIENCE_MS);
+}
+
+static inline bool reaches_within(const struct guest *guest, const char *address, unsigned int port,
+				  int ms)
+{
+	int fd = guest_connects_within(guest, address, port, ms);
 	if (fd < 0)
 		return false;
 	close(fd);
 	return true;
 }
 
-/* The same, with some patience: the kernel takes up to a second to see that a link has come up. */
+/* Is it open? What is not is silent, and is waited for no longer than it has to be. */
+static inline bool guest_reaches(const struct guest *guest, const char *address, unsigned int port)
+{
+	return reaches_within(guest, address, port, GUEST_WAIT_MS);
+}
+
+/* It is, with some patience: the kernel takes up to a second to see that a link has come up, and as
+ * long to ask for a neighbour, or to send, once more. */
 static inline bool guest_reaches_soon(const struct guest *guest, const char *address,
 				      unsigned int port)
 {
-	for (int i = 0; i < 20; i++)
-		if (guest_reaches(guest, address, port))
+	for (int i = 0; i < 10; i++) {
+		if (reaches_within(guest, address, port, 5 * GUEST_WAIT_MS))
 			return true;
+		poll(NULL, 0, GUEST_WAIT_MS);
+	}
 	return false;
 }
 
@@ -189,10 +207,10 @@ static inline bool guest_exchanges(const struct guest *guest, const char *addres
 	char word[8];
 	struct pollfd ready = {.fd = server, .events = POLLIN};
 	if (sendto(fd, "ask", 3, 0, (struct sockaddr *)&there, n) != 3 ||
-	    poll(&ready, 1, GUEST_WAIT_MS) != 1 ||
+	    poll(&ready, 1, GUEST_PATIENCE_MS) != 1 ||
 	    recvfrom(server, word, sizeof(word), 0, (struct sockaddr *)&peer, &size) != 3 ||
 	    sendto(server, "answer", 6, 0, (struct sockaddr *)&peer, size) != 6)
 		return false;
 	ready.fd = fd;
-	return poll(&ready, 1, GUEST_WAIT_MS) == 1 && recv(fd, word, sizeof(word), 0) == 6;
+	return poll(&ready, 1, GUEST_PATIENCE_MS) == 1 && recv(fd, word, sizeof(word), 0) == 6;
 }

@@ -83,15 +83,15 @@ static void world_done(struct world *world)
 #define SEEN_AS(listener, from, address, port, who)                                                \
 	do {                                                                                       \
 		char peer_[INET6_ADDRSTRLEN];                                                      \
-		assert_true(guest_reaches(from, address, port));                                   \
+		assert_true(guest_reaches_soon(from, address, port));                              \
 		guest_accepts(listener, peer_);                                                    \
 		assert_string_equal(peer_, who);                                                   \
 	} while (0)
 
 static void host_is_closed(struct world *world)
 {
-	assert_true(guest_reaches(&world->one, BRIDGE4, 53));
-	assert_true(guest_reaches(&world->one, BRIDGE6, 53));
+	assert_true(guest_reaches_soon(&world->one, BRIDGE4, 53));
+	assert_true(guest_reaches_soon(&world->one, BRIDGE6, 53));
 	assert_false(guest_reaches(&world->one, BRIDGE4, 22));
 	assert_false(guest_reaches(&world->one, BRIDGE6, 22));
 	assert_false(guest_reaches(&world->one, HOST4, 22));
@@ -99,15 +99,16 @@ static void host_is_closed(struct world *world)
 	guest_run(&world->one, "busybox ping -qc1 -W1 " BRIDGE4 " >/dev/null");
 	guest_run(&world->one, "busybox ping -qc1 -W1 " BRIDGE6 " >/dev/null");
 	/* the host itself may ask guests, and those outside are none of our business */
-	assert_true(guest_reaches(NULL, ONE4, 80));
-	assert_true(guest_reaches(NULL, ONE6, 80));
-	assert_true(guest_reaches(&world->outside, HOST4, 22));
+	assert_true(guest_reaches_soon(NULL, ONE4, 80));
+	assert_true(guest_reaches_soon(NULL, ONE6, 80));
+	assert_true(guest_reaches_soon(&world->outside, HOST4, 22));
 	/* guests among themselves */
-	assert_true(guest_reaches(&world->two, ONE4, 80));
-	assert_true(guest_reaches(&world->two, ONE6, 80));
+	assert_true(guest_reaches_soon(&world->two, ONE4, 80));
+	assert_true(guest_reaches_soon(&world->two, ONE6, 80));
 	char peer[INET6_ADDRSTRLEN];
-	for (int i = 0; i < 4; i++)
+	do
 		guest_accepts(world->web, peer);
+	while (peer[0]);
 }
 
 static void test_nat(void **state)
@@ -166,9 +167,9 @@ static void test_bridged(void **state)
 	assert_ok(netcfg_firewall_ensure(world.netcfg, &rules, &err));
 	assert_ok(netcfg_firewall_has(world.netcfg, &rules, &has, &err));
 	assert_true(has);
-	assert_true(guest_reaches(&world.one, BRIDGE4, 22));
-	assert_true(guest_reaches(&world.outside, ONE4, 80));
-	assert_true(guest_reaches(&world.one, OUTSIDE4, 80));
+	assert_true(guest_reaches_soon(&world.one, BRIDGE4, 22));
+	assert_true(guest_reaches_soon(&world.outside, ONE4, 80));
+	assert_true(guest_reaches_soon(&world.one, OUTSIDE4, 80));
 	world_done(&world);
 }
 
@@ -189,8 +190,8 @@ static void test_openings(void **state)
 	rules.openings[0] = (struct netcfg_opening){NETCFG_TCP, 20, 22};
 	rules.n_openings = 1;
 	assert_ok(netcfg_firewall_ensure(world.netcfg, &rules, &err));
-	assert_true(guest_reaches(&world.one, BRIDGE4, 22));
-	assert_true(guest_reaches(&world.one, BRIDGE6, 22));
+	assert_true(guest_reaches_soon(&world.one, BRIDGE4, 22));
+	assert_true(guest_reaches_soon(&world.one, BRIDGE6, 22));
 	assert_false(guest_reaches(&world.one, BRIDGE4, 23));
 	/* closed, also for what went through it; what the host asks for goes on */
 	char peer[INET6_ADDRSTRLEN];
@@ -251,18 +252,19 @@ static void forwards_work(struct world *world, const char *seen_outside)
 	}
 	SEEN_AS(world->web, &world->outside, HOST4, 8080, seen_outside);
 	SEEN_AS(world->web, &world->outside, HOST4, 8081, seen_outside);
-	assert_true(guest_reaches(&world->outside, HOST6, 8080));
-	assert_true(guest_reaches(&world->outside, HOST6, 8081));
+	assert_true(guest_reaches_soon(&world->outside, HOST6, 8080));
+	assert_true(guest_reaches_soon(&world->outside, HOST6, 8081));
 	assert_true(guest_exchanges(&world->outside, HOST4, 8080, udp));
 	assert_false(guest_reaches(&world->outside, HOST4, 8082));
 	/* the host itself */
-	assert_true(guest_reaches(NULL, HOST4, 8080));
-	assert_true(guest_reaches(NULL, HOST6, 8081));
+	assert_true(guest_reaches_soon(NULL, HOST4, 8080));
+	assert_true(guest_reaches_soon(NULL, HOST6, 8081));
 	assert_false(guest_reaches(NULL, "127.0.0.1", 8081));
 	/* from the same network, where the answer has to come by the host */
 	char peer[INET6_ADDRSTRLEN];
-	for (int i = 0; i < 4; i++)
+	do
 		guest_accepts(world->web, peer);
+	while (peer[0]);
 	SEEN_AS(world->web, &world->two, BRIDGE4, 8081, BRIDGE4);
 	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
 		assert_ok(netcfg_forward_delete(world->netcfg, &all[i], &err));
@@ -294,8 +296,8 @@ static void test_with_br_netfilter(void **state)
 			  "echo 1 > /proc/sys/net/bridge/bridge-nf-call-${f}tables; done");
 	host_is_closed(&world);
 	assert_ok(netcfg_forward_ensure(world.netcfg, &web, &err));
-	assert_true(guest_reaches(&world.two, BRIDGE4, 8080));
-	assert_true(guest_reaches(&world.outside, HOST4, 8080));
+	assert_true(guest_reaches_soon(&world.two, BRIDGE4, 8080));
+	assert_true(guest_reaches_soon(&world.outside, HOST4, 8080));
 	assert_false(guest_reaches(&world.outside, ONE4, 80));
 	world_done(&world);
 }
@@ -317,7 +319,7 @@ static void test_ranges_and_conflicts(void **state)
 	bool has = true;
 	range.port_last = 8019;
 	assert_ok(netcfg_forward_ensure(world.netcfg, &range, &err));
-	assert_true(guest_reaches(&world.outside, HOST4, 8010));
+	assert_true(guest_reaches_soon(&world.outside, HOST4, 8010));
 	assert_false(guest_reaches(&world.outside, HOST4, 8011));
 	assert_err(netcfg_forward_ensure(world.netcfg, &other, &err), ERR_CONFLICT);
 	assert_non_null(strstr(err.msg, "8015"));
@@ -329,11 +331,11 @@ static void test_ranges_and_conflicts(void **state)
 	assert_ok(netcfg_forward_has(world.netcfg, &range, &has, &err));
 	assert_false(has);
 	assert_ok(netcfg_forward_ensure(world.netcfg, &range, &err));
-	assert_true(guest_reaches(&world.outside, HOST4, 8010));
+	assert_true(guest_reaches_soon(&world.outside, HOST4, 8010));
 	/* the network may be made again around them */
 	const struct netcfg_firewall rules = network(NETCFG_FIREWALL_NAT);
 	assert_ok(netcfg_firewall_ensure(world.netcfg, &rules, &err));
-	assert_true(guest_reaches(&world.outside, HOST4, 8010));
+	assert_true(guest_reaches_soon(&world.outside, HOST4, 8010));
 	assert_ok(netcfg_forward_delete(world.netcfg, &range, &err));
 	assert_ok(netcfg_firewall_delete(world.netcfg, "vdibr1", &err));
 	assert_false(netns_shows("nft list tables", "vdi-hostd"));
@@ -377,8 +379,8 @@ static void test_beside_docker(void **state)
 	assert_false(guest_reaches(&world.one, OUTSIDE4, 80));
 	netns_run("nft 'add rule ip filter DOCKER-USER iifname \"vdibr*\" accept; "
 		  "add rule ip filter DOCKER-USER oifname \"vdibr*\" accept'");
-	assert_true(guest_reaches(&world.one, OUTSIDE4, 80));
-	assert_true(guest_reaches(&world.outside, HOST4, 8080));
+	assert_true(guest_reaches_soon(&world.one, OUTSIDE4, 80));
+	assert_true(guest_reaches_soon(&world.outside, HOST4, 8080));
 	/* ours still guards */
 	assert_false(guest_reaches(&world.outside, ONE4, 80));
 	assert_false(guest_reaches(&world.one, BRIDGE4, 22));
@@ -389,7 +391,7 @@ static void test_beside_docker(void **state)
 	netns_run("nft delete table ip filter");
 	_cleanup_free_ char *after = netns_output("nft -s list table inet vdi-hostd");
 	assert_string_equal(before, after);
-	assert_true(guest_reaches(&world.one, OUTSIDE4, 80));
+	assert_true(guest_reaches_soon(&world.one, OUTSIDE4, 80));
 	world_done(&world);
 }
 
@@ -445,7 +447,7 @@ static void test_flood_of_connections(void **state)
 	/* the others' go on and begin, and its own */
 	assert_int_equal(write(open, "more", 4), 4);
 	for (int i = 0; i < 5; i++)
-		assert_true(guest_reaches(&world.two, OUTSIDE4, 80));
+		assert_true(guest_reaches_soon(&world.two, OUTSIDE4, 80));
 	assert_int_equal(dropped(&world, "vdi2n0", NETCFG_DROP_FLOOD_HOST), 0);
 	assert_true(guest_reaches_soon(&world.one, OUTSIDE4, 80));
 	/* slowly it gets no further: as if time had gone by, twice */
@@ -454,8 +456,8 @@ static void test_flood_of_connections(void **state)
 		flood(&world.one, OUTSIDE4, 10000 + 5000 * i, 1900);
 	}
 	assert_in_range(connections(), 4000, 4096 + 200);
-	assert_false(guest_reaches_soon(&world.one, OUTSIDE4, 80));
-	assert_true(guest_reaches(&world.two, OUTSIDE4, 80));
+	assert_false(guest_reaches(&world.one, OUTSIDE4, 80));
+	assert_true(guest_reaches_soon(&world.two, OUTSIDE4, 80));
 	close(open);
 	/* its counters go with it */
 	struct err err;
@@ -497,7 +499,7 @@ static void test_flood_of_questions(void **state)
 static void ask_over_tcp(struct world *world, const struct guest *guest, const char *address)
 {
 	char peer[INET6_ADDRSTRLEN];
-	assert_true(guest_reaches(guest, address, 53));
+	assert_true(guest_reaches_soon(guest, address, 53));
 	guest_accepts(world->own, peer);
 	poll(NULL, 0, 100);
 }
@@ -527,7 +529,7 @@ static void test_names_over_tcp(void **state)
 	for (int i = 0; i < MORE; i++)
 		ask_over_tcp(&world, &world.two, host[i % 2]);
 	assert_int_equal(dropped(&world, "vdi2n0", NETCFG_DROP_FLOOD_HOST), 0);
-	assert_true(guest_reaches(&world.one, OUTSIDE4, 80));
+	assert_true(guest_reaches_soon(&world.one, OUTSIDE4, 80));
 	/* one that is over makes room for another */
 	close(held[0]);
 	close(ends[0]);
@@ -544,8 +546,8 @@ static void test_detour(void **state)
 {
 	struct world world = world_new(*state, NETCFG_FIREWALL_NAT);
 	nics_make(&world);
-	assert_true(guest_reaches(&world.two, ONE4, 80));
-	assert_true(guest_reaches(&world.two, ONE6, 80));
+	assert_true(guest_reaches_soon(&world.two, ONE4, 80));
+	assert_true(guest_reaches_soon(&world.two, ONE6, 80));
 	guest_run(&world.two,
 		  "for i in all eth0; do echo 0 >/proc/sys/net/ipv4/conf/$i/accept_redirects; "
 		  "echo 0 >/proc/sys/net/ipv6/conf/$i/accept_redirects; done; "

@@ -75,7 +75,7 @@ static void test_there_and_back(void **state)
 	}
 	assert_int_equal(write(open, "x", 1), 1);
 	struct pollfd ready = {.fd = other, .events = POLLIN};
-	assert_int_equal(poll(&ready, 1, GUEST_WAIT_MS), 1);
+	assert_int_equal(poll(&ready, 1, GUEST_PATIENCE_MS), 1);
 	assert_false(netns_shows("ip -4 addr show eth0", "inet"));
 	assert_true(netns_shows("ip route", "default via 192.0.2.254 dev vdibr1 src 192.0.2.9 "
 					    "metric 100"));
