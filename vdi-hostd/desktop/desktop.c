@@ -199,26 +199,31 @@ void desktop_tell(struct desktop *desktop, const char *was)
 	tell(desktop, was, desktop->row.state_reason);
 }
 
-void desktop_warn(struct desktop *desktop, const char *fmt, ...)
+static void say(struct desktop *desktop, enum log_level level, const char *fmt, va_list args)
+	printf_like(3, 0);
+
+static void say(struct desktop *desktop, enum log_level level, const char *fmt, va_list args)
 {
 	char what[ERR_MSG_MAX];
+	vsnprintf(what, sizeof(what), fmt, args);
+	log_write(level, "desktop %s: %s", desktop->row.name, what);
+	tell(desktop, desktop_state_names[desktop->state], what);
+}
+
+void desktop_warn(struct desktop *desktop, const char *fmt, ...)
+{
 	va_list args;
 	va_start(args, fmt);
-	vsnprintf(what, sizeof(what), fmt, args);
+	say(desktop, LOG_LEVEL_WARN, fmt, args);
 	va_end(args);
-	log_warn("desktop %s: %s", desktop->row.name, what);
-	tell(desktop, desktop_state_names[desktop->state], what);
 }
 
 void desktop_note(struct desktop *desktop, const char *fmt, ...)
 {
-	char what[ERR_MSG_MAX];
 	va_list args;
 	va_start(args, fmt);
-	vsnprintf(what, sizeof(what), fmt, args);
+	say(desktop, LOG_LEVEL_INFO, fmt, args);
 	va_end(args);
-	log_info("desktop %s: %s", desktop->row.name, what);
-	tell(desktop, desktop_state_names[desktop->state], what);
 }
 
 int desktop_save(struct desktop *desktop, struct err *err)
