@@ -104,6 +104,7 @@ struct network_tap desktop_nic_tap(const struct desktop *desktop, const struct n
 		.mac = nic->row.mac,
 		.ip = desktop_nic_address(&nic->row),
 		.down = !nic->row.link_up,
+		.ending = desktop->state == DESKTOP_STOPPING,
 		.queues = (unsigned int)(queues < vcpus ? queues : vcpus),
 		.to_guest = nic->row.to_guest,
 		.from_guest = nic->row.from_guest,

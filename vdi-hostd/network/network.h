@@ -147,6 +147,7 @@ json_t *networks_reservation_to_json(struct networks *networks, const struct db_
  * @ip: host byte order; 0: given by others, and not known
  * @down: the cable is out
  * @pid, @start_time: the desktop's QEMU, or zeros
+ * @ending: the desktop is being stopped: its tap goes before its QEMU is seen to be gone
  * @queues: of one that is made: 1 to QEMU_QUEUES_MAX
  */
 struct network_tap {
@@ -155,7 +156,7 @@ struct network_tap {
 	uint64_t start_time;
 	const char *mac;
 	uint32_t ip;
-	bool down;
+	bool down, ending;
 	unsigned int queues;
 	struct db_rate to_guest, from_guest;
 	struct db_nic_groups groups;

@@ -82,10 +82,12 @@ static void differ(const struct comparison *to, const char *fmt, ...)
 	to->differ(to->data, text);
 }
 
-/* Its end may not have been heard of yet. */
-static bool went_with_qemu(const struct network_tap *tap)
+/* It is being stopped, or its end was not heard of yet. */
+static bool goes_with_qemu(const struct network_tap *tap)
 {
 	uint64_t start_time;
+	if (tap->ending)
+		return true;
 	return tap->pid != 0 && (proc_start_time((pid_t)tap->pid, &start_time, NULL) < 0 ||
 				 start_time != tap->start_time);
 }
@@ -103,7 +105,7 @@ void tap_compare(const struct network *network, struct netcfg *netcfg,
 	network_bridge_name(network, bridge);
 	snprintf(name, sizeof(name), "vdi%un%u", tap->desktop, tap->nic);
 	if (netcfg_link_get(netcfg, name, &link, NULL) < 0) {
-		if (!went_with_qemu(tap))
+		if (!goes_with_qemu(tap))
 			differ(&to, "tap %s is gone", name);
 		return;
 	}

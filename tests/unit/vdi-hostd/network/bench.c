@@ -20,7 +20,8 @@ static void each_tap(void *data, const char *network_id,
 	for (size_t i = 0; i < bench->n_taps; i++)
 		emit(out, &(struct network_tap){.desktop = (uint32_t)i + 1,
 						.mac = bench->nics[i].mac,
-						.ip = bench->nics[i].ip});
+						.ip = bench->nics[i].ip,
+						.ending = bench->nics[i].ending});
 }
 
 static void on_lease(void *data, const struct netcfg_lease *lease)

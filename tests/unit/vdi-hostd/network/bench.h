@@ -17,6 +17,7 @@
 struct nic {
 	const char *name, *mac;
 	uint32_t ip;
+	bool ending;
 };
 
 struct bench {

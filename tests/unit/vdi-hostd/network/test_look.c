@@ -153,6 +153,21 @@ static void test_links(void **state)
 	}
 }
 
+/* A desktop that is stopped has no tap any more before its QEMU is gone. */
+static void test_tap_that_ends(void **state)
+{
+	struct bench *bench = *state;
+	make_lan(bench);
+	bench_run("ip link delete vdi1n0");
+	assert_differences(bench, "tap vdi1n0 is gone");
+	bench->nics[0].ending = true;
+	assert_differences(bench, "");
+	/* while it is there it is what it is */
+	bench_run(TAP);
+	bench_run("ip link set vdi1n0 nomaster");
+	assert_differences(bench, "tap vdi1n0 is no port of bridge vdibr1");
+}
+
 static void test_isolated_ports(void **state)
 {
 	struct bench *bench = *state;
@@ -364,6 +379,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		with_bench_apart(test_links),
+		with_bench_apart(test_tap_that_ends),
 		with_bench_apart(test_isolated_ports),
 		with_bench_apart(test_what_the_other_half_sees),
 		with_bench_apart(test_dnsmasq),
