@@ -143,6 +143,19 @@ int netcfg_subnet_check(const struct netcfg_addr *address, struct err *err)
 		       netcfg_addr_format(address, text));
 }
 
+bool netcfg_ipv4_is_unicast(struct in_addr address)
+{
+	const uint32_t first = ntohl(address.s_addr) >> 24;
+	return first != 0 && first != 127 && first < 224;
+}
+
+const char *netcfg_mac_format(const uint8_t mac[6], char ret[NETCFG_MAC_TEXT_MAX])
+{
+	snprintf(ret, NETCFG_MAC_TEXT_MAX, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+		 mac[3], mac[4], mac[5]);
+	return ret;
+}
+
 bool netcfg_mac_is_valid(const uint8_t mac[6])
 {
 	static const uint8_t zeros[6];

@@ -133,11 +133,8 @@ static bool message_parse(const uint8_t *message, size_t size, struct netcfg_lea
 	    head.magic != htonl(MAGIC) || !netcfg_mac_is_valid(head.chaddr) ||
 	    !message_options(&head, message + sizeof(head), size - sizeof(head), &options))
 		return false;
-	/* nothing, the loopback, groups, and what is no address of anybody's (RFC 1112 4.) */
-	const uint32_t first = ntohl(head.yiaddr) >> 24;
-	if (first == 0 || first == 127 || first >= 224)
-		return false;
-	if (options.type != DHCPACK || options.seconds == 0)
+	if (!netcfg_ipv4_is_unicast((struct in_addr){head.yiaddr}) || options.type != DHCPACK ||
+	    options.seconds == 0)
 		return false;
 	memcpy(ret->mac, head.chaddr, sizeof(ret->mac));
 	ret->address.s_addr = head.yiaddr;

@@ -74,6 +74,15 @@ const char *netcfg_addr_format(const struct netcfg_addr *addr, char ret[NETCFG_A
 /** netcfg_addr_equal() - the same family, address and prefix? */
 bool netcfg_addr_equal(const struct netcfg_addr *a, const struct netcfg_addr *b);
 
+/** netcfg_ipv4_is_unicast() - could it be a host's? Not of 0/8 or 127/8, no group and nothing above
+ */
+bool netcfg_ipv4_is_unicast(struct in_addr address);
+
+#define NETCFG_MAC_TEXT_MAX 18
+
+/** netcfg_mac_format() - "52:54:00:01:02:03"; returns @ret */
+const char *netcfg_mac_format(const uint8_t mac[6], char ret[NETCFG_MAC_TEXT_MAX]);
+
 /** netcfg_mac_is_valid() - a unicast MAC that is not all zeros? */
 bool netcfg_mac_is_valid(const uint8_t mac[6]);
 

@@ -37,13 +37,10 @@ static const struct json_field reserve_fields[] = {
 /* as dnsmasq and we write them: six pairs, lower case */
 static int check_mac(const char *text, char ret[18], struct err *err)
 {
-	unsigned char m[6];
-	char end;
-	if (sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%c", &m[0], &m[1], &m[2], &m[3], &m[4],
-		   &m[5], &end) != 6 ||
-	    (m[0] & 1) || !(m[0] | m[1] | m[2] | m[3] | m[4] | m[5]))
+	uint8_t mac[6];
+	if (networks_parse_mac(text, mac) < 0 || !netcfg_mac_is_valid(mac))
 		return err_set_field(err, "mac", "'%.20s' is no MAC of a NIC", text);
-	snprintf(ret, 18, "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+	netcfg_mac_format(mac, ret);
 	return 0;
 }
 

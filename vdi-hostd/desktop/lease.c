@@ -152,9 +152,8 @@ static void on_timer(uv_timer_t *timer)
 
 static struct nic *find_mac(struct desktops *all, const uint8_t mac[6], struct desktop **ret_whose)
 {
-	char text[18];
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
-		 mac[3], mac[4], mac[5]);
+	char text[NETCFG_MAC_TEXT_MAX];
+	netcfg_mac_format(mac, text);
 	for (struct desktop *d = all->by_id; d; d = d->by_id.next)
 		for (struct nic *nic = NULL; (nic = desktop_nic_next(d, nic));)
 			if (strcmp(nic->row.mac, text) == 0) {

@@ -43,8 +43,7 @@ static int set_mac(struct desktops *all, const char *wish, char ret[18], struct 
 	}
 	if (strlen(wish) != 17 || networks_parse_mac(wish, mac) < 0 || (mac[0] & 1))
 		return err_set_field(err, "mac", "'%.20s' is no address for a NIC", wish);
-	snprintf(ret, 18, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
-		 mac[5]);
+	netcfg_mac_format(mac, ret);
 	if (mac_is_taken(all, ret))
 		return err_set(err, ERR_EXISTS, "another NIC has the MAC %s", ret);
 	return 0;
@@ -67,10 +66,9 @@ static int parse_ip(const char *text, uint32_t *ret, struct err *err)
 	struct in_addr in;
 	if (inet_pton(AF_INET, text, &in) != 1)
 		return err_set_field(err, "ip", "'%.40s' is no IPv4 address", text);
-	const uint32_t ip = ntohl(in.s_addr);
-	if (ip >> 24 == 0 || ip >> 24 == 127 || ip >> 24 >= 224)
+	if (!netcfg_ipv4_is_unicast(in))
 		return err_set_field(err, "ip", "%s is no address of a host", text);
-	*ret = ip;
+	*ret = ntohl(in.s_addr);
 	return 0;
 }
 

@@ -108,10 +108,8 @@ static int check_others(const struct network *network, const struct db_forward *
 /* Could others reach the host at it? */
 static bool is_reachable(const struct netcfg_addr *host)
 {
-	if (host->family == AF_INET) {
-		const uint32_t first = ntohl(host->v4.s_addr) >> 24;
-		return first != 0 && first != 127 && first < 224;
-	}
+	if (host->family == AF_INET)
+		return netcfg_ipv4_is_unicast(host->v4);
 	return !IN6_IS_ADDR_UNSPECIFIED(&host->v6) && !IN6_IS_ADDR_LOOPBACK(&host->v6) &&
 	       !IN6_IS_ADDR_MULTICAST(&host->v6) && !IN6_IS_ADDR_LINKLOCAL(&host->v6) &&
 	       !IN6_IS_ADDR_V4MAPPED(&host->v6);

@@ -120,7 +120,7 @@ static void look_bridge(struct look *look, struct netcfg *netcfg, const char *br
 {
 	const struct db_network *row = &look->network->row;
 	struct netcfg_link link;
-	char mac[18];
+	char mac[NETCFG_MAC_TEXT_MAX];
 	if (netcfg_link_get(netcfg, bridge, &link, NULL) < 0) {
 		differ(look, "bridge %s is gone", bridge);
 		json_object_set_new(look->actual, "exists", json_false());
@@ -129,9 +129,7 @@ static void look_bridge(struct look *look, struct netcfg *netcfg, const char *br
 	json_object_set_new(look->actual, "exists", json_true());
 	json_object_set_new(look->actual, "up", json_boolean(link.up));
 	json_object_set_new(look->actual, "mtu", json_integer(link.mtu));
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", link.mac[0], link.mac[1],
-		 link.mac[2], link.mac[3], link.mac[4], link.mac[5]);
-	json_object_set_new(look->actual, "mac", json_string(mac));
+	json_object_set_new(look->actual, "mac", json_string(netcfg_mac_format(link.mac, mac)));
 	json_object_set_new(look->actual, "counters", counters_to_json(&link.counters));
 	if (strcmp(link.kind, "bridge") != 0)
 		differ(look, "link %s is no bridge", bridge);

@@ -11,15 +11,10 @@
 #define CONFIRM_S_DEFAULT 60
 #define VXLAN_PORT        4789
 
-static bool is_unicast(uint32_t ip)
-{
-	return ip >> 24 != 0 && ip >> 24 != 127 && ip >> 24 < 224;
-}
-
 static int parse_ip(const char *text, const char *field, uint32_t *ret, struct err *err)
 {
 	struct in_addr in;
-	if (inet_pton(AF_INET, text, &in) != 1 || !is_unicast(ntohl(in.s_addr)))
+	if (inet_pton(AF_INET, text, &in) != 1 || !netcfg_ipv4_is_unicast(in))
 		return err_set_field(err, field, "'%.40s' is no IPv4 address of a host", text);
 	*ret = ntohl(in.s_addr);
 	return 0;

@@ -27,10 +27,9 @@ static json_t *route_to_json(const struct netcfg_route *route)
 
 char *uplink_to_text(const struct netcfg_uplink *uplink)
 {
-	char mac[18];
+	char mac[NETCFG_MAC_TEXT_MAX];
 	json_t *addresses = json_array(), *routes = json_array();
-	snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", uplink->mac[0], uplink->mac[1],
-		 uplink->mac[2], uplink->mac[3], uplink->mac[4], uplink->mac[5]);
+	netcfg_mac_format(uplink->mac, mac);
 	for (size_t i = 0; i < uplink->n_addresses; i++)
 		json_array_append_new(addresses, addr_to_json(&uplink->addresses[i]));
 	for (size_t i = 0; i < uplink->n_routes; i++)

@@ -51,12 +51,6 @@ bool network_has_address6(const uint8_t address[16])
 	return memcmp(address, none, sizeof(none)) != 0;
 }
 
-static bool is_unicast(uint32_t address)
-{
-	uint32_t first = ntohl(address) >> 24;
-	return first != 0 && first != 127 && first < 224;
-}
-
 static int check_openings(const struct priv_network *network, struct err *err)
 {
 	if (network->n_openings > NETCFG_FIREWALL_OPENINGS_MAX)
@@ -79,7 +73,7 @@ static int check_range(const struct priv_network *network, struct err *err)
 	if (network->prefix < 8 || network->prefix > 30)
 		return err_set_field(err, "prefix", "prefix %u is not in 8 to 30", network->prefix);
 	const uint32_t address = ntohl(network->address), mask = netcfg_mask(network->prefix);
-	if (!is_unicast(network->address))
+	if (!netcfg_ipv4_is_unicast((struct in_addr){network->address}))
 		return err_set_field(err, "address", "a bridge's address must be a unicast one");
 	if ((address & ~mask) == 0 || (address & ~mask) == ~mask)
 		return err_set_field(err, "address",
@@ -118,11 +112,11 @@ static int check_vxlan(const struct priv_network *network, struct err *err)
 	if (network->vni == 0)
 		return 0;
 	if (network->kind == PRIV_NETWORK_BRIDGED || network->vni > 0xffffff ||
-	    network->n_peers == 0 || !is_unicast(network->underlay))
+	    network->n_peers == 0 || !netcfg_ipv4_is_unicast((struct in_addr){network->underlay}))
 		return err_set_field(err, "vni", "VXLAN %u cannot be one of this network's",
 				     network->vni);
 	for (size_t i = 0; i < network->n_peers; i++)
-		if (!is_unicast(network->peers[i]))
+		if (!netcfg_ipv4_is_unicast((struct in_addr){network->peers[i]}))
 			return err_set_field(err, "peers",
 					     "a peer's address must be a unicast one");
 	return 0;

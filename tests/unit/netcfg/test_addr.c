@@ -83,9 +83,22 @@ static void test_macs(void **state)
 	assert_true(netcfg_mac_is_valid(mac));
 	assert_false(netcfg_mac_is_valid(group));
 	assert_false(netcfg_mac_is_valid(zeros));
+	assert_string_equal(netcfg_mac_format(mac, text), "52:54:00:ab:cd:ef");
 	const struct in6_addr own = netcfg_mac_link_local(mac);
 	const struct netcfg_addr addr = netcfg_addr_v6(&own, 64);
 	assert_string_equal(netcfg_addr_format(&addr, text), "fe80::5054:ff:feab:cdef/64");
+}
+
+static void test_addresses_of_hosts(void **state)
+{
+	static const char *const good[] = {"1.0.0.0", "126.255.255.255", "128.0.0.0", "10.9.8.7",
+					   "223.255.255.255"};
+	static const char *const bad[] = {"0.0.0.0",         "0.255.255.255", "127.0.0.1",
+					  "127.255.255.255", "224.0.0.0",     "255.255.255.255"};
+	for (size_t i = 0; i < ARRAY_LEN(good); i++)
+		assert_true(netcfg_ipv4_is_unicast(netns_addr(good[i]).v4));
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_false(netcfg_ipv4_is_unicast(netns_addr(bad[i]).v4));
 }
 
 static void test_equal(void **state)
@@ -107,6 +120,7 @@ int main(void)
 		cmocka_unit_test(test_networks),
 		cmocka_unit_test(test_subnets),
 		cmocka_unit_test(test_macs),
+		cmocka_unit_test(test_addresses_of_hosts),
 		cmocka_unit_test(test_equal),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
